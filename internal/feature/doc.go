@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package feature is the one vocabulary for "this kernel, or this machine,
+// cannot do that".
+//
+// Every public package re-exports [ErrNotSupported] and [UnsupportedError], so
+// a caller needs one errors.Is whichever package answered.
+package feature

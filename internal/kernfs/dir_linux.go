@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/caisson-run/caisson/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ID identifies a directory for as long as the machine runs: the inode number
+// of a cgroup directory is its cgroup id and is not used twice in a boot.
+type ID struct {
+	Dev, Ino uint64
+}
+
+// Dir is a held directory.
+type Dir struct {
+	fd   *sys.FD
+	path string
+	id   ID
+}
+
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
+// OpenDir holds the directory at path, following links in path: a root is
+// named by its owner and trusted.
+func OpenDir(path string) (*Dir, error) {
+	fd, err := retryFD(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &FileError{Op: "open", Path: path, Err: err}
+	}
+	return newDir(fd, path)
+}
+
+// DirFromFD takes ownership of fd, an open directory; path is what errors call it.
+func DirFromFD(fd int, path string) (*Dir, error) { return newDir(fd, path) }
+
+func newDir(fd int, path string) (*Dir, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		_ = unix.Close(fd)
+		return nil, &FileError{Op: "stat", Path: path, Err: err}
+	}
+	return &Dir{fd: sys.NewFD(fd), path: path, id: ID{Dev: st.Dev, Ino: st.Ino}}, nil
+}
+
+// Path is the name the directory was opened under.
+func (d *Dir) Path() string { return d.path }
+
+// ID identifies the directory.
+func (d *Dir) ID() ID { return d.id }
+
+// FD is the descriptor's number, valid until Close.
+func (d *Dir) FD() int { return d.fd.Int() }
+
+// Close frees the descriptor. Closing twice is nil.
+func (d *Dir) Close() error {
+	if d == nil {
+		return nil
+	}
+	return d.fd.Close()
+}
+
+// Join is the path of name below d, for messages.
+func (d *Dir) Join(name string) string { return filepath.Join(d.path, name) }
+
+// checkName accepts a relative path without ".", "..", empty elements or NUL.
+func checkName(name string) error {
+	if name == "." || !fs.ValidPath(name) || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("name %q: %w", name, unix.EINVAL)
+	}
+	return nil
+}
+
+func (d *Dir) openat(name string, flags int) (int, error) {
+	if err := checkName(name); err != nil {
+		return -1, err
+	}
+	dir := d.fd.Int()
+	if dir < 0 {
+		return -1, os.ErrClosed
+	}
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: beneath}
+	return retryFD(func() (int, error) { return unix.Openat2(dir, name, &how) })
+}
+
+// OpenDir holds the directory name below d.
+func (d *Dir) OpenDir(name string) (*Dir, error) {
+	fd, err := d.openat(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &FileError{Op: "open", Path: d.Join(name), Err: err}
+	}
+	return newDir(fd, d.Join(name))
+}
+
+// Mkdir makes the directory name, one path element, below d.
+func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
+	return d.at("mkdir", name, func(dir int) error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
+}
+
+// Rmdir removes the empty directory name, one path element, below d. Nothing
+// here removes anything else.
+func (d *Dir) Rmdir(name string) error {
+	return d.at("rmdir", name, func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
+}
+
+func (d *Dir) at(op, name string, call func(dir int) error) error {
+	err := checkName(name)
+	if err == nil && strings.IndexByte(name, '/') >= 0 {
+		err = fmt.Errorf("name %q is not one path element: %w", name, unix.EINVAL)
+	}
+	if err == nil {
+		if dir := d.fd.Int(); dir < 0 {
+			err = os.ErrClosed
+		} else {
+			err = retry(func() error { return call(dir) })
+		}
+	}
+	if err != nil {
+		return &FileError{Op: op, Path: d.Join(name), Err: err}
+	}
+	return nil
+}
+
+// Dirs lists the names of the directories directly below d, sorted.
+func (d *Dir) Dirs() ([]string, error) {
+	dir := d.fd.Int()
+	if dir < 0 {
+		return nil, &FileError{Op: "read", Path: d.path, Err: os.ErrClosed}
+	}
+	// A descriptor has one read position; a fresh one belongs to this call.
+	fd, err := retryFD(func() (int, error) {
+		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &FileError{Op: "open", Path: d.path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), d.path)
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, &FileError{Op: "read", Path: d.path, Err: err}
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Has reports whether a file or directory name exists below d.
+func (d *Dir) Has(name string) (bool, error) {
+	if err := checkName(name); err != nil {
+		return false, &FileError{Op: "stat", Path: d.Join(name), Err: err}
+	}
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Fstatat(d.fd.Int(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	}
+	return false, &FileError{Op: "stat", Path: d.Join(name), Err: err}
+}
+
+// ReadFile reads name whole, appending to buf[:0].
+func (d *Dir) ReadFile(name string, buf []byte) ([]byte, error) {
+	f, err := d.Open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Read(buf)
+}
+
+// WriteFile writes data to the existing file name in one write.
+func (d *Dir) WriteFile(name, data string) error {
+	fd, err := d.openat(name, unix.O_WRONLY)
+	if err != nil {
+		return &FileError{Op: "write", Path: d.Join(name), Data: data, Err: err}
+	}
+	f := File{fd: sys.NewFD(fd), dir: d.path, name: name}
+	defer f.Close()
+	return f.Write(data)
+}
+
+func retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func retryFD(call func() (int, error)) (int, error) {
+	for {
+		// openat2 answers EAGAIN when a rename elsewhere raced with the
+		// confined walk; it says to try again.
+		if fd, err := call(); err != unix.EINTR && err != unix.EAGAIN {
+			return fd, err
+		}
+	}
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package kernfs
+
+import (
+	"io/fs"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+var errOther error = &feature.UnsupportedError{Feature: "kernel file systems", Reason: "only Linux has them"}
+
+// ID identifies a directory.
+type ID struct{ Dev, Ino uint64 }
+
+// Dir is a held directory; there is none on this system.
+type Dir struct{}
+
+// File is a held file; there is none on this system.
+type File struct{}
+
+// OpenDir returns ErrNotSupported.
+func OpenDir(string) (*Dir, error) { return nil, errOther }
+
+// DirFromFD returns ErrNotSupported.
+func DirFromFD(int, string) (*Dir, error) { return nil, errOther }
+
+// Path is empty.
+func (*Dir) Path() string { return "" }
+
+// ID is zero.
+func (*Dir) ID() ID { return ID{} }
+
+// FD is -1.
+func (*Dir) FD() int { return -1 }
+
+// Close is nil.
+func (*Dir) Close() error { return nil }
+
+// Join returns name.
+func (*Dir) Join(name string) string { return name }
+
+// OpenDir returns ErrNotSupported.
+func (*Dir) OpenDir(string) (*Dir, error) { return nil, errOther }
+
+// Mkdir returns ErrNotSupported.
+func (*Dir) Mkdir(string, fs.FileMode) error { return errOther }
+
+// Rmdir returns ErrNotSupported.
+func (*Dir) Rmdir(string) error { return errOther }
+
+// Dirs returns ErrNotSupported.
+func (*Dir) Dirs() ([]string, error) { return nil, errOther }
+
+// Has returns ErrNotSupported.
+func (*Dir) Has(string) (bool, error) { return false, errOther }
+
+// ReadFile returns ErrNotSupported.
+func (*Dir) ReadFile(string, []byte) ([]byte, error) { return nil, errOther }
+
+// WriteFile returns ErrNotSupported.
+func (*Dir) WriteFile(string, string) error { return errOther }
+
+// Open returns ErrNotSupported.
+func (*Dir) Open(string, int) (*File, error) { return nil, errOther }
+
+// Path is empty.
+func (*File) Path() string { return "" }
+
+// FD is -1.
+func (*File) FD() int { return -1 }
+
+// Close is nil.
+func (*File) Close() error { return nil }
+
+// ReadAt returns ErrNotSupported.
+func (*File) ReadAt([]byte) (int, error) { return 0, errOther }
+
+// Read returns ErrNotSupported.
+func (*File) Read([]byte) ([]byte, error) { return nil, errOther }
+
+// Write returns ErrNotSupported.
+func (*File) Write(string) error { return errOther }
