@@ -7,5 +7,8 @@ require (
 	github.com/opencontainers/cgroups v0.1.0
 	github.com/stretchr/testify v1.12.1
 	github.com/vishvananda/netlink v1.3.1
+	go.uber.org/goleak v1.3.0
 	golang.org/x/sys v0.47.0
 )
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
