@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cgroups limits, measures, freezes, kills and watches one group of
+// processes, with one vocabulary (cgroup v2's) on every layout of cgroups that
+// Linux has.
+//
+// # Model
+//
+// A [Root] says where a machine's hierarchies are and which [Mode] that makes.
+// A [Cgroup] is one path in all of them: on cgroup v2 a single directory, on
+// v1 one directory per hierarchy, in hybrid mode both. It holds directory
+// descriptors, so it is a group and not a name: once removed, it stays gone,
+// whoever makes the same path again.
+//
+// The unified (cgroup2) tree is used in every mode, also where it has no
+// controllers: pressure, cgroup.kill, cgroup.freeze and cgroup.events live
+// there. A pure v1 machine gets it from a detached mount that has no path and
+// ends with the Root.
+//
+// # Knobs
+//
+// [Resources] are plain data. Each knob has four states: unset (leave it as it
+// is), a value, unlimited where the kernel says "max", and clear (back to the
+// kernel's default). A knob that the mode or the kernel lacks is an error that
+// matches [ErrNotSupported] and says why; nothing similar is written in its
+// place.
+//
+// # Limits of this package
+//
+// It never removes a group that it did not create, never waits for processes
+// that are not its children, never logs, and keeps no state outside the
+// kernel's.
+package cgroups
