@@ -35,7 +35,7 @@ func CheckLeaks(tb testing.TB) {
 		if err := goleak.Find(routines); err != nil {
 			tb.Errorf("leaked: %v", err)
 		}
-		deadline := time.Now().Add(Patience(time.Second))
+		deadline := time.Now().Add(time.Second)
 		for {
 			leaks := added(before, resources(tmp))
 			if len(leaks) == 0 {

@@ -30,6 +30,7 @@ const (
 	BlockDevice    Requirement = "blockdev"         // a block device with a request queue
 	ScratchDevice  Requirement = "scratch-blockdev" // CAISSON_BLOCKDEV; see [Scratch]
 	Delegation     Requirement = "delegation"       // CAISSON_DELEGATED; see [Delegated]
+	Matrix         Requirement = "matrix"           // the kernel matrix of test/vm
 )
 
 // Cgroup1 asks for a mounted cgroup v1 hierarchy with the controller, named as

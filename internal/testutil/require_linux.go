@@ -63,6 +63,11 @@ func unmet(r Requirement) error {
 		return envPath("CAISSON_BLOCKDEV")
 	case Delegation:
 		return envPath("CAISSON_DELEGATED")
+	case Matrix:
+		if !Emulated() {
+			return errors.New("CAISSON_VM is not set")
+		}
+		return nil
 	}
 	return unmetCgroup(r)
 }

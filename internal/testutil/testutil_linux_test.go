@@ -83,6 +83,39 @@ func TestRequire(t *testing.T) {
 	assert.NotEqual(t, unmet(Root) == nil, unmet(Unprivileged) == nil && os.Geteuid() != 0)
 }
 
+// TestPromises holds the matrix's table to what its machines are: what a class
+// promises is there, and what is there is promised.
+func TestPromises(t *testing.T) {
+	Require(t, Matrix)
+	probed := []Requirement{
+		Linux, Root, Unprivileged, LegacyTree, UnifiedTree, PSI, SysResource, NetAdmin, UserNamespaces,
+		Swap, BlockDevice, ScratchDevice, Delegation, Matrix,
+	}
+	mounts, err := CgroupMounts()
+	require.NoError(t, err)
+	for _, m := range mounts {
+		for _, c := range m.Controllers {
+			if m.V2 {
+				probed = append(probed, Cgroup2(c))
+			} else {
+				probed = append(probed, Cgroup1(c))
+			}
+		}
+	}
+	for _, r := range probed {
+		if err := unmet(r); promised(r) {
+			assert.NoError(t, err, r)
+		} else {
+			assert.Error(t, err, "%s is there and not promised", r)
+		}
+	}
+	for r := range strings.SplitSeq(os.Getenv("CAISSON_VM_HAS"), ",") {
+		if strings.HasPrefix(r, "cgroup1.") || strings.HasPrefix(r, "cgroup2.") {
+			assert.NoError(t, unmet(Requirement(r)), r)
+		}
+	}
+}
+
 func TestChild(t *testing.T) {
 	CheckLeaks(t)
 	out := &strings.Builder{}
