@@ -1,0 +1,119 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# The first process of a test machine: makes a root file system, mounts the
+# cgroup hierarchies that caisson.mode= on the kernel's command line names, and
+# runs every test binary in /tests as root and then as an ordinary user. It
+# talks to the runner in lines that begin with "@@", and powers off.
+
+if [ "$1" != onroot ]; then
+	# pivot_root(2) refuses to leave an initramfs, and programs under test
+	# call it: move to a tmpfs first.
+	/bin/busybox --install -s /bin
+	mkdir /newroot
+	mount -t tmpfs -o mode=755 root /newroot
+	cp -a bin init modules tests /newroot
+	exec switch_root /newroot /init onroot
+fi
+
+export PATH=/bin HOME=/tmp TMPDIR=/tmp
+mkdir -p proc sys dev tmp run etc newroot mnt
+chmod 1777 tmp
+ln -s bin sbin
+mkdir usr && ln -s ../bin usr/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+exec </dev/console >/dev/console 2>&1
+mkdir -p /dev/pts /dev/shm /dev/mqueue
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t mqueue mqueue /dev/mqueue
+mount -t tmpfs -o mode=755 run /run
+mount --make-rshared /
+ln -s /proc/self/fd /dev/fd
+printf 'root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
+printf 'root:x:0:\nuser:x:1000:\n' >/etc/group
+hostname caisson
+while read -r m; do insmod "/modules/$m.ko" || echo "@@ error module $m"; done </modules/order
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+
+option() { sed -n "s/.*caisson\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+mode=$(option mode)
+
+v1() { # v1 DIR CONTROLLERS
+	mkdir -p "/sys/fs/cgroup/$1"
+	mount -t cgroup -o "$2" cgroup "/sys/fs/cgroup/$1" || echo "@@ error mount of $2"
+}
+controllers=$(awk '$1 !~ /^#/ && $4 == 1 { print $1 }' /proc/cgroups)
+case $mode in
+v2) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+v1 | hybrid) mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup ;;
+*) echo "@@ error mode $mode" ;;
+esac
+case $mode in
+v1) for c in $controllers; do v1 "$c" "$c"; done ;;
+hybrid) # as systemd does it
+	v1 cpu,cpuacct cpu,cpuacct
+	v1 net_cls,net_prio net_cls,net_prio
+	ln -s cpu,cpuacct /sys/fs/cgroup/cpu
+	ln -s cpu,cpuacct /sys/fs/cgroup/cpuacct
+	ln -s net_cls,net_prio /sys/fs/cgroup/net_cls
+	ln -s net_cls,net_prio /sys/fs/cgroup/net_prio
+	for c in $controllers; do
+		case $c in cpu | cpuacct | net_cls | net_prio) ;; *) v1 "$c" "$c" ;; esac
+	done
+	v1 systemd none,name=systemd
+	mkdir -p /sys/fs/cgroup/unified
+	mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+	;;
+esac
+
+export CAISSON_VM=1
+mkswap /dev/vdb >/dev/null && swapon /dev/vdb || echo "@@ error swap"
+[ -b /dev/vda ] || echo "@@ error disk"
+echo "@@ up $(uname -r)"
+
+# run USER COMMAND...: each test binary, through a pipe as under go test.
+run() {
+	user=$1
+	shift
+	export CAISSON_VM_HAS=$(cat "/tests/has.$user")
+	while read -r t; do
+		mkdir -p "/tmp/$user/$t" && cd "/tmp/$user/$t" && chown 1000 .
+		echo "@@ begin $user $t"
+		start=$(date +%s)
+		{ "$@" "/tests/$t.test -test.v=test2json -test.timeout=150s" 2>&1; echo $? >/run/status; } | cat
+		echo
+		echo "@@ end $(cat /run/status) $(($(date +%s) - start))"
+		[ "$(cat /run/status)" = 0 ] || dmesg -c | tail -n 30
+		cd /
+	done </tests/list
+}
+
+if [ -n "$(option shell)" ]; then
+	setsid cttyhack sh
+	poweroff -f
+fi
+export CAISSON_BLOCKDEV=/dev/vda
+run root sh -c
+unset CAISSON_BLOCKDEV
+
+if [ "$mode" = v2 ]; then
+	# Delegation as in the kernel's cgroup-v2.rst: the user owns the directory
+	# and its three files, and already runs inside.
+	for c in $(cat /sys/fs/cgroup/cgroup.controllers); do
+		echo "+$c" >/sys/fs/cgroup/cgroup.subtree_control || echo "@@ error controller $c"
+	done
+	export CAISSON_DELEGATED=/sys/fs/cgroup/delegated
+	mkdir -p $CAISSON_DELEGATED/tests
+	for d in $CAISSON_DELEGATED $CAISSON_DELEGATED/tests; do
+		chown 1000:1000 $d $d/cgroup.procs $d/cgroup.threads $d/cgroup.subtree_control
+	done
+	run user sh -c 'echo $$ >/sys/fs/cgroup/delegated/tests/cgroup.procs; exec su user -c "$1"' sh
+else
+	run user su user -c
+fi
+echo "@@ done"
+poweroff -f

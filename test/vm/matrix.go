@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "slices"
+
+// kernel is a Debian kernel. The first of the suites that serves it is taken.
+type kernel struct {
+	name   string
+	suites []string
+	arch   string // Debian's name, which is Go's for these
+}
+
+var (
+	linux510     = kernel{"5.10", []string{"bullseye"}, "amd64"}
+	linux61      = kernel{"6.1", []string{"bookworm"}, "amd64"}
+	linux612     = kernel{"6.12", []string{"trixie", "bookworm-backports"}, "amd64"}
+	linux61arm64 = kernel{"6.1-arm64", []string{"bookworm"}, "arm64"}
+)
+
+// environment is a kernel with a layout of cgroup hierarchies, made by init.sh:
+//
+//	v1      each v1 controller mounted alone, no cgroup2 at all
+//	hybrid  the v1 controllers as systemd mounts them, and a cgroup2 without any
+//	v2      cgroup2 at /sys/fs/cgroup
+type environment struct {
+	kernel kernel
+	mode   string
+	has    []string // classes besides those of every environment and mode
+}
+
+func (e environment) name() string { return e.kernel.name + "/" + e.mode }
+
+var matrix = []environment{
+	{linux510, "hybrid", nil},
+	{linux510, "v2", nil},
+	{linux61, "v1", legacySince61},
+	{linux61, "hybrid", legacySince61},
+	{linux61, "v2", since61},
+	{linux612, "v2", slices.Concat(since61, since612)},
+	{linux61arm64, "v2", since61},
+}
+
+// The classes of internal/testutil that each environment offers. A test that
+// is skipped for one of them fails, and so does one skipped for a class that
+// is not named in this file.
+var (
+	always = []string{"linux", "matrix", "psi", "userns", "swap", "blockdev"}
+
+	asUser = map[string][]string{
+		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev"},
+		"user": {"unprivileged"},
+	}
+
+	legacy = []string{
+		"cgroup1", "cgroup1.cpu", "cgroup1.cpuacct", "cgroup1.cpuset", "cgroup1.memory", "cgroup1.devices",
+		"cgroup1.freezer", "cgroup1.blkio", "cgroup1.pids", "cgroup1.net_cls", "cgroup1.net_prio",
+		"cgroup1.perf_event", "cgroup1.hugetlb", "cgroup1.rdma",
+	}
+
+	byMode = map[string][]string{
+		"v1":     legacy,
+		"hybrid": append([]string{"cgroup2"}, legacy...),
+		"v2": {
+			"cgroup2", "cgroup2.cpu", "cgroup2.cpuset", "cgroup2.memory", "cgroup2.io", "cgroup2.pids",
+			"cgroup2.hugetlb", "cgroup2.rdma",
+		},
+	}
+
+	// Control files newer than 5.10, by the kernels above that brought them.
+	since61 = []string{
+		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
+		"memory.reclaim", "pids.peak",
+	}
+	since612      = []string{"cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
+	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cpu.idle", "cpu.cfs_burst_us"}
+)
+
+// absent are classes that no environment offers, each for a reason.
+var absent = []string{}
+
+// offers lists the classes that the tests of this user find.
+func (e environment) offers(user string) []string {
+	list := slices.Concat(always, asUser[user], byMode[e.mode], e.has)
+	if e.mode == "v2" && user == "user" {
+		list = append(list, "delegation")
+	}
+	return list
+}
+
+// known reports whether this file knows the class at all.
+func known(class string) bool {
+	return slices.Contains(absent, class) || slices.ContainsFunc(matrix, func(e environment) bool {
+		return slices.Contains(e.offers("root"), class) || slices.Contains(e.offers("user"), class)
+	})
+}
+
+// notHere are packages whose tests need the source tree or a Go toolchain.
+var notHere = []string{"test/arch", "test/vm"}
+
+// modules are what the tests need of Debian's cloud kernels, with whatever
+// these depend on. Those that a kernel has built in are left out.
+var modules = []string{
+	"virtio_pci", "virtio_mmio", "virtio_blk", "loop", "overlay", "bfq", "null_blk",
+	"veth", "bridge", "br_netfilter", "dummy", "ifb", "tun", "macvlan", "ipvlan",
+	"sch_htb", "sch_tbf", "sch_ingress", "sch_fq", "sch_fq_codel", "sch_netem",
+	"cls_matchall", "cls_u32", "cls_bpf", "cls_cgroup", "act_police", "act_mirred", "act_bpf",
+	"nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat",
+	"ip_tables", "iptable_filter", "iptable_nat", "xt_MASQUERADE",
+}
