@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package poll waits for any number of descriptors on one goroutine.
+//
+// A [Poller] is an epoll instance, an eventfd that Close uses to wake it, and a
+// timer. Its owner calls [Poller.Wait] in a loop; each ready descriptor's
+// function runs inside that call, so functions of one Poller never run at the
+// same time as each other.
+//
+// Every descriptor is edge-triggered: a function is called once per change, and
+// a condition that nobody clears (a removed cgroup, a process that has ended)
+// cannot make the loop spin.
+//
+// Registrations are known by a [Token] that is never used twice, not by
+// descriptor number: an event that was already on its way when its registration
+// was removed finds nothing, also when the number was given to another file
+// meanwhile.
+//
+// # Why not the runtime's own poller
+//
+// It waits for EPOLLIN and EPOLLOUT, and pressure triggers announce themselves
+// with EPOLLPRI. Putting this epoll instance into the runtime's does not help:
+// to find out whether an instance inside is ready, the kernel polls the files
+// in it, and polling a pressure trigger (psi_trigger_poll) takes its event
+// away. So Wait blocks a thread, one for all descriptors.
+package poll

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package poll
+
+import (
+	"time"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+var errOther error = &feature.UnsupportedError{Feature: "epoll", Reason: "only Linux has it"}
+
+// Poller is a set of descriptors to wait for; there is none on this system.
+type Poller struct{}
+
+// New returns ErrNotSupported.
+func New(func()) (*Poller, error) { return nil, errOther }
+
+// Add returns ErrNotSupported.
+func (*Poller) Add(int, Events, func(Events)) (Token, error) { return 0, errOther }
+
+// Remove returns ErrNotSupported.
+func (*Poller) Remove(Token) error { return errOther }
+
+// Arm returns ErrNotSupported.
+func (*Poller) Arm(time.Duration) error { return errOther }
+
+// Wait returns ErrNotSupported.
+func (*Poller) Wait() error { return errOther }
+
+// Close is nil.
+func (*Poller) Close() error { return nil }
