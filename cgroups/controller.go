@@ -69,6 +69,9 @@ func ControllersOf(cs ...Controller) Controllers {
 // Has reports whether c is in the set.
 func (s Controllers) Has(c Controller) bool { return s&(1<<c) != 0 }
 
+// first is the member that List has first; the set must not be empty.
+func (s Controllers) first() Controller { return Controller(bits.TrailingZeros16(uint16(s))) }
+
 // List is the set's members, in the order of the constants.
 func (s Controllers) List() []Controller {
 	out := make([]Controller, 0, bits.OnesCount16(uint16(s)))

@@ -103,33 +103,70 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 	return newDir(fd, d.Join(name))
 }
 
-// Mkdir makes the directory name, one path element, below d.
+// Mkdir makes the directory name below d. Its parents must exist.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
-	return d.at("mkdir", name, func(dir int) error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
-}
-
-// Rmdir removes the empty directory name, one path element, below d. Nothing
-// here removes anything else.
-func (d *Dir) Rmdir(name string) error {
-	return d.at("rmdir", name, func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
-}
-
-func (d *Dir) at(op, name string, call func(dir int) error) error {
-	err := checkName(name)
-	if err == nil && strings.IndexByte(name, '/') >= 0 {
-		err = fmt.Errorf("name %q is not one path element: %w", name, unix.EINVAL)
-	}
-	if err == nil {
-		if dir := d.fd.Int(); dir < 0 {
-			err = os.ErrClosed
-		} else {
-			err = retry(func() error { return call(dir) })
-		}
-	}
+	err := d.parentOf(name, func(dir int, base string) error {
+		return retry(func() error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
+	})
 	if err != nil {
-		return &FileError{Op: op, Path: d.Join(name), Err: err}
+		return &FileError{Op: "mkdir", Path: d.Join(name), Err: err}
 	}
 	return nil
+}
+
+// Rmdir removes the empty directory name below d if it still is the directory
+// id; otherwise it removes nothing and answers ENOENT, as for a name that is
+// gone. Nothing here removes anything else.
+func (d *Dir) Rmdir(name string, id ID) error {
+	err := d.parentOf(name, func(dir int, base string) error {
+		var st unix.Stat_t
+		if err := retry(func() error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+			return err
+		}
+		if st.Dev != id.Dev || st.Ino != id.Ino {
+			return unix.ENOENT
+		}
+		return retry(func() error { return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR) })
+	})
+	if err != nil {
+		return &FileError{Op: "rmdir", Path: d.Join(name), Err: err}
+	}
+	return nil
+}
+
+// parentOf calls f with the directory that holds name, and name's last element.
+func (d *Dir) parentOf(name string, f func(dir int, base string) error) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		dir := d.fd.Int()
+		if dir < 0 {
+			return os.ErrClosed
+		}
+		return f(dir, name)
+	}
+	dir, err := d.openat(name[:i], unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return f(dir, name[i+1:])
+}
+
+// Subdirs is the number of directories directly below d. It costs one fstat(2):
+// kernfs counts them as links.
+func (d *Dir) Subdirs() (int, error) {
+	dir := d.fd.Int()
+	if dir < 0 {
+		return 0, &FileError{Op: "stat", Path: d.path, Err: os.ErrClosed}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return 0, &FileError{Op: "stat", Path: d.path, Err: err}
+	}
+	return max(0, int(st.Nlink)-2), nil
 }
 
 // Dirs lists the names of the directories directly below d, sorted.

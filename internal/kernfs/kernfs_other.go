@@ -49,7 +49,10 @@ func (*Dir) OpenDir(string) (*Dir, error) { return nil, errOther }
 func (*Dir) Mkdir(string, fs.FileMode) error { return errOther }
 
 // Rmdir returns ErrNotSupported.
-func (*Dir) Rmdir(string) error { return errOther }
+func (*Dir) Rmdir(string, ID) error { return errOther }
+
+// Subdirs returns ErrNotSupported.
+func (*Dir) Subdirs() (int, error) { return 0, errOther }
 
 // Dirs returns ErrNotSupported.
 func (*Dir) Dirs() ([]string, error) { return nil, errOther }
@@ -83,3 +86,12 @@ func (*File) Read([]byte) ([]byte, error) { return nil, errOther }
 
 // Write returns ErrNotSupported.
 func (*File) Write(string) error { return errOther }
+
+// Cgroup returns ErrNotSupported.
+func (*Dir) Cgroup() (int, error) { return 0, errOther }
+
+// OnDevice is false.
+func (*Dir) OnDevice(uint32, uint32) bool { return false }
+
+// MountDetached returns ErrNotSupported.
+func MountDetached(string, string) (*Dir, error) { return nil, errOther }

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"errors"
+	"os"
+)
+
+// Join is what a new process needs to be born in a group. The descriptors
+// belong to the [Cgroup] and are valid until its CloseJoin or Close.
+type Join struct {
+	// Unified is the group's directory in the cgroup2 tree, for clone3(2) with
+	// CLONE_INTO_CGROUP; -1 if there is none.
+	Unified int
+
+	// Tasks are the group's v1 tasks files, open for writing: a thread that
+	// writes "0" moves itself, without the lock that makes moving another
+	// process slow. Empty on a Unified root.
+	Tasks []int
+}
+
+// Join opens what a new process needs to be born in the group. The descriptors
+// are opened once and held.
+func (c *Cgroup) Join() (Join, error) {
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	j := Join{Unified: -1}
+	for _, n := range c.places() {
+		if n.in.v2 {
+			if j.Unified = n.dir.FD(); j.Unified < 0 {
+				return Join{}, &FileError{Op: "open", Path: n.dir.Path(), Err: os.ErrClosed}
+			}
+			continue
+		}
+		if n.tasks == nil {
+			f, err := n.dir.Open("tasks", os.O_WRONLY)
+			if err != nil {
+				return Join{}, n.failed(err)
+			}
+			n.tasks = f
+		}
+		j.Tasks = append(j.Tasks, n.tasks.FD())
+	}
+	return j, nil
+}
+
+// CloseJoin frees what Join has opened besides the group's directories. A later
+// Join opens it anew.
+func (c *Cgroup) CloseJoin() error {
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	var errs []error
+	for _, n := range c.places() {
+		errs = append(errs, n.tasks.Close())
+		n.tasks = nil
+	}
+	return errors.Join(errs...)
+}
