@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caisson-run/caisson/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,9 +22,9 @@ type ID struct {
 
 // Dir is a held directory.
 type Dir struct {
-	fd   *sys.FD
-	path string
-	id   ID
+	handle handle
+	path   string
+	id     ID
 }
 
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
@@ -51,7 +50,7 @@ func newDir(fd int, path string) (*Dir, error) {
 		_ = unix.Close(fd)
 		return nil, &FileError{Op: "stat", Path: path, Err: err}
 	}
-	return &Dir{fd: sys.NewFD(fd), path: path, id: ID{Dev: st.Dev, Ino: st.Ino}}, nil
+	return &Dir{handle: handle{fd: int32(fd)}, path: path, id: ID{Dev: st.Dev, Ino: st.Ino}}, nil
 }
 
 // Path is the name the directory was opened under.
@@ -60,15 +59,16 @@ func (d *Dir) Path() string { return d.path }
 // ID identifies the directory.
 func (d *Dir) ID() ID { return d.id }
 
-// FD is the descriptor's number, valid until Close.
-func (d *Dir) FD() int { return d.fd.Int() }
+// FD is the descriptor's number, valid until Close; -1 afterwards.
+func (d *Dir) FD() int { return d.handle.number() }
 
-// Close frees the descriptor. Closing twice is nil.
+// Close frees the descriptor once the calls that run on it have ended. Closing
+// twice is nil.
 func (d *Dir) Close() error {
 	if d == nil {
 		return nil
 	}
-	return d.fd.Close()
+	return d.handle.close()
 }
 
 // Join is the path of name below d, for messages.
@@ -86,10 +86,11 @@ func (d *Dir) openat(name string, flags int) (int, error) {
 	if err := checkName(name); err != nil {
 		return -1, err
 	}
-	dir := d.fd.Int()
-	if dir < 0 {
-		return -1, os.ErrClosed
+	dir, err := d.handle.enter()
+	if err != nil {
+		return -1, err
 	}
+	defer d.handle.leave()
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: beneath}
 	return retryFD(func() (int, error) { return unix.Openat2(dir, name, &how) })
 }
@@ -141,10 +142,11 @@ func (d *Dir) parentOf(name string, f func(dir int, base string) error) error {
 	}
 	i := strings.LastIndexByte(name, '/')
 	if i < 0 {
-		dir := d.fd.Int()
-		if dir < 0 {
-			return os.ErrClosed
+		dir, err := d.handle.enter()
+		if err != nil {
+			return err
 		}
+		defer d.handle.leave()
 		return f(dir, name)
 	}
 	dir, err := d.openat(name[:i], unix.O_PATH|unix.O_DIRECTORY)
@@ -158,10 +160,11 @@ func (d *Dir) parentOf(name string, f func(dir int, base string) error) error {
 // Subdirs is the number of directories directly below d. It costs one fstat(2):
 // kernfs counts them as links.
 func (d *Dir) Subdirs() (int, error) {
-	dir := d.fd.Int()
-	if dir < 0 {
-		return 0, &FileError{Op: "stat", Path: d.path, Err: os.ErrClosed}
+	dir, err := d.handle.enter()
+	if err != nil {
+		return 0, &FileError{Op: "stat", Path: d.path, Err: err}
 	}
+	defer d.handle.leave()
 	var st unix.Stat_t
 	if err := unix.Fstat(dir, &st); err != nil {
 		return 0, &FileError{Op: "stat", Path: d.path, Err: err}
@@ -171,10 +174,11 @@ func (d *Dir) Subdirs() (int, error) {
 
 // Dirs lists the names of the directories directly below d, sorted.
 func (d *Dir) Dirs() ([]string, error) {
-	dir := d.fd.Int()
-	if dir < 0 {
-		return nil, &FileError{Op: "read", Path: d.path, Err: os.ErrClosed}
+	dir, err := d.handle.enter()
+	if err != nil {
+		return nil, &FileError{Op: "read", Path: d.path, Err: err}
 	}
+	defer d.handle.leave()
 	// A descriptor has one read position; a fresh one belongs to this call.
 	fd, err := retryFD(func() (int, error) {
 		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -200,11 +204,10 @@ func (d *Dir) Dirs() ([]string, error) {
 
 // Has reports whether a file or directory name exists below d.
 func (d *Dir) Has(name string) (bool, error) {
-	if err := checkName(name); err != nil {
-		return false, &FileError{Op: "stat", Path: d.Join(name), Err: err}
-	}
 	var st unix.Stat_t
-	err := retry(func() error { return unix.Fstatat(d.fd.Int(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := d.parentOf(name, func(dir int, base string) error {
+		return retry(func() error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	})
 	switch {
 	case err == nil:
 		return true, nil
@@ -230,7 +233,7 @@ func (d *Dir) WriteFile(name, data string) error {
 	if err != nil {
 		return &FileError{Op: "write", Path: d.Join(name), Data: data, Err: err}
 	}
-	f := File{fd: sys.NewFD(fd), dir: d.path, name: name}
+	f := File{handle: handle{fd: int32(fd)}, dir: d.path, name: name}
 	defer f.Close()
 	return f.Write(data)
 }
@@ -243,12 +246,13 @@ func retry(call func() error) error {
 	}
 }
 
-func retryFD(call func() (int, error)) (int, error) {
-	for {
-		// openat2 answers EAGAIN when a rename elsewhere raced with the
-		// confined walk; it says to try again.
-		if fd, err := call(); err != unix.EINTR && err != unix.EAGAIN {
-			return fd, err
+// retryFD repeats openat2's EAGAIN too: a rename elsewhere raced with the
+// confined walk.
+func retryFD(call func() (int, error)) (fd int, err error) {
+	for range 1000 {
+		if fd, err = call(); err != unix.EINTR && err != unix.EAGAIN {
+			break
 		}
 	}
+	return fd, err
 }

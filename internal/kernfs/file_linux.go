@@ -4,19 +4,17 @@ package kernfs
 
 import (
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"unsafe"
 
-	"github.com/caisson-run/caisson/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
 // File is a held kernel file. It is safe for concurrent use: reads and writes
 // carry no position.
 type File struct {
-	fd        *sys.FD
+	handle    handle
 	dir, name string
 }
 
@@ -27,73 +25,79 @@ func (d *Dir) Open(name string, flag int) (*File, error) {
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	return &File{fd: sys.NewFD(fd), dir: d.path, name: name}, nil
+	return &File{handle: handle{fd: int32(fd)}, dir: d.path, name: name}, nil
 }
 
 // Path is the file's name, for messages.
 func (f *File) Path() string { return filepath.Join(f.dir, f.name) }
 
-// FD is the descriptor's number, valid until Close.
-func (f *File) FD() int { return f.fd.Int() }
+// FD is the descriptor's number, valid until Close; -1 afterwards.
+func (f *File) FD() int { return f.handle.number() }
 
-// Close frees the descriptor. Closing twice is nil.
+// Close frees the descriptor once the calls that run on it have ended. Closing
+// twice is nil.
 func (f *File) Close() error {
 	if f == nil {
 		return nil
 	}
-	return f.fd.Close()
+	return f.handle.close()
 }
 
 // ReadAt reads once from offset 0 into buf and returns the bytes read. A file
 // longer than buf is cut: n == len(buf) tells. It does not allocate unless it
 // fails.
-func (f *File) ReadAt(buf []byte) (n int, err error) {
-	fd := f.fd.Int()
-	if fd < 0 {
-		return 0, &FileError{Op: "read", Path: f.Path(), Err: os.ErrClosed}
-	}
-	for {
-		n, err = unix.Pread(fd, buf, 0)
-		if err == nil {
-			return n, nil
+func (f *File) ReadAt(buf []byte) (n int, err error) { return f.pread(buf, 0) }
+
+func (f *File) pread(buf []byte, at int) (n int, err error) {
+	fd, err := f.handle.enter()
+	if err == nil {
+		for {
+			if n, err = unix.Pread(fd, buf, int64(at)); err != unix.EINTR {
+				break
+			}
 		}
-		if err != unix.EINTR {
-			return 0, &FileError{Op: "read", Path: f.Path(), Err: err}
-		}
+		f.handle.leave()
 	}
+	if err != nil {
+		return 0, &FileError{Op: "read", Path: f.Path(), Err: err}
+	}
+	return n, nil
 }
 
 // Read reads the whole file into buf[:0], growing it when the file is longer,
-// and returns it.
+// and returns it. Files that are lists of records, such as cgroup.procs, come
+// in pieces of about a page, which are not of one moment.
 func (f *File) Read(buf []byte) ([]byte, error) {
 	buf = buf[:cap(buf)]
-	if len(buf) == 0 {
-		buf = make([]byte, 512)
-	}
+	n := 0
 	for {
-		n, err := f.ReadAt(buf)
+		if n == len(buf) {
+			const most = 1 << 24
+			if n >= most {
+				return nil, &FileError{Op: "read", Path: f.Path(), Err: unix.EFBIG}
+			}
+			buf = slices.Grow(buf[:n], max(512, 3*n))
+			buf = buf[:cap(buf)]
+		}
+		m, err := f.pread(buf[n:], n)
 		if err != nil {
 			return nil, err
 		}
-		// Only a read that leaves room has surely seen the end.
-		if n < len(buf) {
+		// Only an empty read has surely seen the end.
+		if m == 0 {
 			return buf[:n], nil
 		}
-		const most = 1 << 24
-		if len(buf) >= most {
-			return nil, &FileError{Op: "read", Path: f.Path(), Err: unix.EFBIG}
-		}
-		buf = slices.Grow(buf[:0], 4*len(buf))
-		buf = buf[:cap(buf)]
+		n += m
 	}
 }
 
 // Write writes data in one write(2). It does not allocate unless it fails.
 func (f *File) Write(data string) error {
-	fd := f.fd.Int()
-	if fd < 0 {
-		return &FileError{Op: "write", Path: f.Path(), Data: data, Err: os.ErrClosed}
+	fd, err := f.handle.enter()
+	if err != nil {
+		return &FileError{Op: "write", Path: f.Path(), Data: data, Err: err}
 	}
+	defer f.handle.leave()
 	b := unsafe.Slice(unsafe.StringData(data), len(data)) // write(2) only reads it
 	for {
 		n, err := unix.Write(fd, b)

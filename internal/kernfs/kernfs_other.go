@@ -5,6 +5,7 @@
 package kernfs
 
 import (
+	"context"
 	"io/fs"
 
 	"github.com/caisson-run/caisson/internal/feature"
@@ -95,3 +96,15 @@ func (*Dir) OnDevice(uint32, uint32) bool { return false }
 
 // MountDetached returns ErrNotSupported.
 func MountDetached(string, string) (*Dir, error) { return nil, errOther }
+
+// SetXattr returns ErrNotSupported.
+func (*Dir) SetXattr(string, string) error { return errOther }
+
+// RemoveXattr returns ErrNotSupported.
+func (*Dir) RemoveXattr(string) error { return errOther }
+
+// Xattrs returns ErrNotSupported.
+func (*Dir) Xattrs(string) (map[string]string, error) { return nil, errOther }
+
+// Wait returns ErrNotSupported.
+func (*File) Wait(context.Context) error { return errOther }

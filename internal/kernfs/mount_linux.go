@@ -11,7 +11,12 @@ import (
 // if it is in another file system.
 func (d *Dir) Cgroup() (version int, err error) {
 	var st unix.Statfs_t
-	if err := retry(func() error { return unix.Fstatfs(d.fd.Int(), &st) }); err != nil {
+	dir, err := d.handle.enter()
+	if err == nil {
+		err = retry(func() error { return unix.Fstatfs(dir, &st) })
+		d.handle.leave()
+	}
+	if err != nil {
 		return 0, &FileError{Op: "statfs", Path: d.path, Err: err}
 	}
 	switch uint32(st.Type) {
