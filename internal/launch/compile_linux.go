@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+// Program is a compiled Spec: what a child does between clone and exec. It does
+// not change once compiled and may be started any number of times, also at
+// once.
+type Program struct {
+	image
+	flags   uint64         // of clone3
+	names   map[int]string // descriptors, as errors call them
+	labels  map[int]string // steps that have a name of their own
+	maps    []mapFile      // what the parent writes into /proc/PID
+	crosses bool           // credentials change, see dumpable_linux.go
+}
+
+// mapFile is a file of /proc/PID that the parent writes.
+type mapFile struct{ name, data string }
+
+// Compile checks the Spec and makes a program of it. It touches nothing; it
+// reads which signals the process ignores (they would be inherited), which
+// capabilities the kernel knows if Capabilities are given, and, where the child
+// sees the caller's files, whether Path can be executed.
+//
+// Errors are a *[SpecError], an *[fs.PathError] for Path, or wrap
+// [ErrNotSupported].
+func Compile(s Spec) (*Program, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	if err := s.checkPath(); err != nil {
+		return nil, err
+	}
+	if s.Namespaces&NewTime != 0 && !timeAtExec() {
+		return nil, &feature.UnsupportedError{Feature: "time namespace of a child that shares memory",
+			Since: "Linux 6.1", Reason: "this kernel does not enter it at exec"}
+	}
+	p := &Program{names: map[int]string{}, labels: map[int]string{}}
+	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
+		uint64(s.Namespaces&^(NewCgroup|NewTime))
+	args := cloneArgs{}
+	if s.Cgroup != nil {
+		p.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(s.Cgroup.FD)
+		p.names[s.Cgroup.FD] = s.Cgroup.Path
+	}
+	args.flags = p.flags
+	for _, lower := range []func(*Program, *Spec) error{
+		(*Program).enter, (*Program).setup, (*Program).restrict, (*Program).exec,
+	} {
+		if err := lower(p, &s); err != nil {
+			return nil, err
+		}
+	}
+	p.finish(args)
+	return p, nil
+}
+
+// checkPath refuses what execve will refuse, where the child's view of the
+// files is the caller's.
+func (s *Spec) checkPath() error {
+	if len(s.Mounts) > 0 || len(s.Calls) > 0 || len(s.Join) > 0 || (s.Path[0] != '/' && s.Dir != "") {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(s.Path, &st); err != nil {
+		return &fs.PathError{Op: "exec", Path: s.Path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+		return &fs.PathError{Op: "exec", Path: s.Path, Err: unix.EACCES}
+	}
+	return nil
+}
+
+// enter: cgroups, id maps, namespaces.
+func (p *Program) enter(s *Spec) error {
+	if s.Namespaces&NewUser != 0 {
+		// The parent sleeps on index until the child is there, so that both work
+		// at once; the child needs the maps only below.
+		p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.index)), futexWake, 1)
+	}
+	for _, t := range s.Tasks {
+		p.names[t.FD] = t.Path
+		p.whole(p.add(unix.SYS_WRITE, t.FD, []byte("0"), 1))
+	}
+	if s.Namespaces&NewUser != 0 {
+		w := p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.mapped)), futexWait, 0, 0)
+		p.steps[w].flags |= flagWait
+		if !s.Setgroups {
+			p.maps = append(p.maps, mapFile{"setgroups", "deny"})
+		}
+		p.maps = append(p.maps, mapFile{"uid_map", mapLines(s.UIDMaps)}, mapFile{"gid_map", mapLines(s.GIDMaps)})
+		// What the child makes from here on belongs to the namespace's root.
+		uid, gid := s.credential().UID, s.credential().GID
+		if mapped(s.UIDMaps, 0) {
+			uid = 0
+		}
+		if mapped(s.GIDMaps, 0) {
+			gid = 0
+		}
+		p.identity(uid, gid)
+	}
+	if s.Namespaces&NewCgroup != 0 {
+		p.add(unix.SYS_UNSHARE, uintptr(NewCgroup)) // as a clone flag its root would be the parent's cgroup
+	}
+	for _, j := range s.Join {
+		p.names[j.FD] = j.Path
+		if j.Kind == NewUser {
+			// Whoever has CAP_SYS_PTRACE in there must not reach the memory
+			// that the child shares with us.
+			p.crosses = true
+			p.add(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+		}
+		p.add(unix.SYS_SETNS, j.FD, uintptr(j.Kind))
+	}
+	if s.Namespaces&NewTime != 0 {
+		p.add(unix.SYS_UNSHARE, uintptr(NewTime))
+		if s.Monotonic != 0 || s.Boottime != 0 {
+			p.write(Write{Path: "/proc/self/timens_offsets",
+				Data: "monotonic " + offset(s.Monotonic) + "\nboottime " + offset(s.Boottime) + "\n"})
+		}
+	}
+	return nil
+}
+
+// setup: what the new namespaces hold, and the descriptors.
+func (p *Program) setup(s *Spec) error {
+	if s.Hostname != "" {
+		p.add(unix.SYS_SETHOSTNAME, []byte(s.Hostname), len(s.Hostname))
+	}
+	if s.Domainname != "" {
+		p.add(unix.SYS_SETDOMAINNAME, []byte(s.Domainname), len(s.Domainname))
+	}
+	if s.Namespaces&NewMount != 0 {
+		kind := uintptr(unix.MS_PRIVATE)
+		if s.Propagation == Slave {
+			kind = unix.MS_SLAVE
+		}
+		p.add(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|kind, 0)
+	}
+	for _, m := range s.Mounts {
+		var data any = 0
+		if m.Data != "" {
+			data = m.Data
+		}
+		p.add(unix.SYS_MOUNT, m.Source, m.Target, m.Type, m.Flags, data)
+	}
+	if s.Loopback {
+		ifreq := make([]byte, 40)
+		copy(ifreq, "lo")
+		binary.NativeEndian.PutUint16(ifreq[unix.IFNAMSIZ:], unix.IFF_UP)
+		sock := p.add(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		up := p.add(unix.SYS_IOCTL, -1, unix.SIOCSIFFLAGS, ifreq)
+		p.close(sock, up)
+	}
+	for _, w := range s.Writes {
+		p.write(w)
+	}
+	p.calls(s, Setup)
+	if s.Setsid {
+		p.add(unix.SYS_SETSID)
+	}
+	p.files(s.Files)
+	if s.Terminal {
+		p.add(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	}
+	if s.Umask != nil {
+		p.add(unix.SYS_UMASK, uintptr(*s.Umask))
+	}
+	for _, r := range s.Rlimits {
+		limit := binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, r.Soft), r.Hard)
+		st := p.add(unix.SYS_PRLIMIT64, 0, r.Resource, limit, 0)
+		p.optional(st, r.Optional)
+	}
+	return nil
+}
+
+// restrict: who the child is and what it may do.
+func (p *Program) restrict(s *Spec) error {
+	c, caps := s.credential(), s.Capabilities
+	if caps != nil {
+		last := lastCapability()
+		all := CapSet(1)<<(last+1) - 1
+		for _, set := range []CapSet{caps.Bounding, caps.Permitted, caps.Effective, caps.Inheritable, caps.Ambient} {
+			if set&^all != 0 {
+				return bad("Capabilities", set, fmt.Errorf("this kernel knows capabilities up to %d", last))
+			}
+		}
+		for drop := all &^ caps.Bounding; drop != 0; drop &= drop - 1 {
+			p.add(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, bits.TrailingZeros64(uint64(drop)), 0, 0, 0)
+		}
+		if c != nil && c.UID != 0 {
+			p.add(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+		}
+	}
+	if c != nil {
+		if s.Namespaces&NewUser == 0 || s.Setgroups {
+			groups := []byte{}
+			for _, g := range c.Groups {
+				groups = binary.NativeEndian.AppendUint32(groups, g)
+			}
+			p.add(unix.SYS_SETGROUPS, len(c.Groups), groups)
+		}
+		p.identity(c.UID, c.GID)
+	}
+	if s.Dir != "" {
+		p.add(unix.SYS_CHDIR, s.Dir)
+	}
+	if caps != nil {
+		head := binary.NativeEndian.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
+		var sets []byte
+		for shift := 0; shift < 64; shift += 32 {
+			for _, set := range []CapSet{caps.Effective, caps.Permitted, caps.Inheritable} {
+				sets = binary.NativeEndian.AppendUint32(sets, uint32(set>>shift))
+			}
+		}
+		p.add(unix.SYS_CAPSET, append(head, 0, 0, 0, 0), sets)
+		p.add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+		for raise := caps.Ambient; raise != 0; raise &= raise - 1 {
+			p.add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, bits.TrailingZeros64(uint64(raise)), 0, 0)
+		}
+	}
+	if s.NoNewPrivs {
+		p.add(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	p.calls(s, Restricted)
+	return nil
+}
+
+// exec: only what the program inherits is left, then it runs.
+func (p *Program) exec(s *Spec) error {
+	keep := 3
+	if s.Files != nil {
+		keep = len(s.Files)
+	}
+	p.add(unix.SYS_CLOSE_RANGE, keep, uintptr(^uint32(0)), 0)
+	for _, sig := range ignoredSignals() {
+		p.add(unix.SYS_RT_SIGACTION, sig, make([]byte, sigactionSize), 0, 8)
+	}
+	// A signal that dumps core ends the launch here, while it is blocked:
+	// once it is not, and until execve, the dump would take the parent along
+	// (before Linux 5.16).
+	pending := p.add(unix.SYS_RT_SIGTIMEDWAIT, sigset(coreSignals...), 0, make([]byte, 16), 8)
+	p.steps[pending].want = uint32(unix.EAGAIN)
+	p.add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, sigset(), 0, 8)
+	p.calls(s, Last)
+	argv := s.Args
+	if argv == nil {
+		argv = []string{s.Path}
+	}
+	p.add(unix.SYS_EXECVE, s.Path, p.vector(argv), p.vector(s.Env))
+	return nil
+}
+
+// identity changes uid and gid. The kernel makes the shared memory undumpable
+// in the same moment.
+func (p *Program) identity(uid, gid uint32) {
+	p.crosses = true
+	p.add(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid))
+	p.add(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid))
+}
+
+// write opens, writes and closes a file.
+func (p *Program) write(w Write) {
+	open := p.add(unix.SYS_OPENAT, unix.AT_FDCWD, w.Path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	wr := p.add(unix.SYS_WRITE, -1, []byte(w.Data), len(w.Data))
+	p.whole(wr)
+	p.close(open, wr)
+	for st := open; st < len(p.steps); st++ {
+		p.optional(st, w.Optional)
+		if st > open {
+			p.steps[st].flags |= flagFollows
+		}
+	}
+}
+
+// close hands the descriptor that step from made to step use, and closes it.
+func (p *Program) close(from, use int) {
+	p.pipe(from, use, 0)
+	p.pipe(from, p.add(unix.SYS_CLOSE, -1), 0)
+}
+
+func (p *Program) whole(step int) { p.steps[step].flags |= flagWrite }
+
+func (p *Program) optional(step int, yes bool) {
+	if yes {
+		p.steps[step].flags |= flagOptional
+	}
+}
+
+func (p *Program) calls(s *Spec, at Point) {
+	for _, c := range s.Calls {
+		if c.At != at {
+			continue
+		}
+		args := make([]any, len(c.Args))
+		for i, a := range c.Args {
+			args[i] = a.Value
+			if a.Bytes != nil {
+				args[i] = a.Bytes
+			}
+		}
+		st := p.add(c.Nr, args...)
+		p.labels[st] = c.Name
+		p.optional(st, c.Optional)
+	}
+}
+
+func mapLines(maps []IDMap) string {
+	var b []byte
+	for _, m := range maps {
+		b = fmt.Appendf(b, "%d %d %d\n", m.Inside, m.Outside, m.Count)
+	}
+	return string(b)
+}
+
+// offset prints seconds and nanoseconds, the latter never negative.
+func offset(d time.Duration) string {
+	sec, nsec := int64(d/time.Second), int64(d%time.Second)
+	if nsec < 0 {
+		sec, nsec = sec-1, nsec+int64(time.Second)
+	}
+	return fmt.Sprintf("%d %d", sec, nsec)
+}
+
+// lastCapability asks the kernel for its highest capability.
+func lastCapability() int {
+	for c := 0; c < 64; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); errors.Is(err, unix.EINVAL) {
+			return c - 1
+		}
+	}
+	return 63
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package launch
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// files moves the descriptors to their places. What a later place takes from a
+// number that an earlier place overwrites is first copied beyond all of them;
+// after that the places are filled in ascending order.
+func (p *Program) files(files []int) {
+	beyond := len(files)
+	for _, fd := range files {
+		beyond = max(beyond, fd+1)
+	}
+	copied := map[int]int{} // place -> step whose result holds its file
+	for place, fd := range files {
+		if fd >= 0 && fd < place {
+			copied[place] = p.add(unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, beyond)
+		}
+	}
+	for place, fd := range files {
+		switch from, moved := copied[place]; {
+		case fd == -1:
+			p.add(unix.SYS_CLOSE_RANGE, place, place, 0) // closed already is fine
+		case moved:
+			p.pipe(from, p.add(unix.SYS_DUP3, -1, place, 0), 0)
+		case fd == place:
+			p.add(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
+		default:
+			p.add(unix.SYS_DUP3, fd, place, 0)
+		}
+	}
+}
+
+// coreSignals are those whose default action dumps core, signal(7).
+var coreSignals = []unix.Signal{
+	unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS,
+	unix.SIGFPE, unix.SIGSEGV, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGSYS,
+}
+
+// sigset is the kernel's signal set: 64 bits on both architectures.
+func sigset(signals ...unix.Signal) []byte {
+	var set uint64
+	for _, s := range signals {
+		set |= 1 << (s - 1)
+	}
+	return (*[8]byte)(unsafe.Pointer(&set))[:]
+}
+
+const (
+	sigactionSize = 32 // struct sigaction: handler, flags, restorer, mask
+	futexWait     = 0 | 128
+	futexWake     = 1 | 128 // FUTEX_PRIVATE_FLAG
+)
+
+// ignoredSignals lists what the process ignores: CLONE_CLEAR_SIGHAND resets
+// handlers only, and exec keeps what is ignored.
+func ignoredSignals() []int {
+	var ignored []int
+	for sig := 1; sig <= 64; sig++ {
+		var old [sigactionSize / 8]uint64
+		if sigaction(unix.Signal(sig), nil, &old) == 0 && old[0] == 1 { // SIG_IGN
+			ignored = append(ignored, sig)
+		}
+	}
+	return ignored
+}
+
+func sigaction(sig unix.Signal, set, old *[sigactionSize / 8]uint64) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	return errno
+}
+
+// timeAtExec reports whether exec enters the time namespace that unshare made:
+// kernel commit 2b5f9dad32ed, "fs/exec: switch timens when a task gets a new
+// mm". Before it the namespace waits for the next fork, and clone refuses one
+// that shares memory. No call answers this, so a release is looked at, and only
+// to refuse.
+func timeAtExec() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 6 || major == 6 && minor >= 1
+}

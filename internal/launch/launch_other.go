@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux || (!amd64 && !arm64)
+
+package launch
+
+import (
+	"context"
+
+	"github.com/caisson-run/caisson/internal/feature"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+var errOther = &feature.UnsupportedError{Feature: "launch", Reason: "only Linux on amd64 and arm64"}
+
+// Program is a compiled Spec; here there is none.
+type Program struct{}
+
+// Child is a started program; here there is none.
+type Child struct {
+	PID      int
+	PIDFD    *sys.FD
+	Degraded []error
+}
+
+// Compile validates the Spec and returns [ErrNotSupported].
+func Compile(s Spec) (*Program, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return nil, errOther
+}
+
+// Steps returns nothing.
+func (*Program) Steps() []Step { return nil }
+
+// String returns nothing.
+func (*Program) String() string { return "" }
+
+// Start returns [ErrNotSupported].
+func (*Program) Start(context.Context) (*Child, error) { return nil, errOther }
+
+// Wait returns [ErrNotSupported].
+func (*Child) Wait() (Status, error) { return Status{}, errOther }
+
+// Reap returns [ErrNotSupported].
+func (*Child) Reap() (Status, bool, error) { return Status{}, false, errOther }

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package launch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/testutil"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func([]string) int{
+		"report": report,
+		"exit":   func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
+		"agent":  agent,
+	})
+}
+
+// view is what a child sees of itself.
+type view struct {
+	PID        int
+	Args, Env  []string
+	Dir        string
+	Hostname   string
+	Namespaces map[string]string
+	Files      map[string]string
+	Status     map[string]string
+	Cgroups    map[string]string // controllers -> path
+	Limits     string
+	Umask      int
+	Session    int
+	LoopbackUp bool
+	Offsets    string
+	Dumpable   int
+}
+
+func report([]string) int {
+	v := view{PID: os.Getpid(), Args: os.Args, Env: os.Environ(), Namespaces: map[string]string{},
+		Files: map[string]string{}, Status: map[string]string{}, Cgroups: map[string]string{}}
+	v.Dir, _ = os.Getwd()
+	v.Hostname, _ = os.Hostname()
+	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		v.Namespaces[kind], _ = os.Readlink("/proc/self/ns/" + kind)
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil { // the directory itself is gone again
+			v.Files[filepath.Base(fd)] = to
+		}
+	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		v.Status[key] = strings.Join(strings.Fields(value), " ")
+	}
+	cgroups, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(cgroups)) {
+		if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 {
+			v.Cgroups[f[1]] = f[2]
+		}
+	}
+	limits, _ := os.ReadFile("/proc/self/limits")
+	v.Limits = string(limits)
+	v.Umask = unix.Umask(0)
+	v.Session, _ = unix.Getsid(0)
+	if flags, err := os.ReadFile("/sys/class/net/lo/flags"); err == nil {
+		n, _ := strconv.ParseUint(strings.TrimSpace(string(flags)), 0, 32)
+		v.LoopbackUp = n&unix.IFF_UP != 0
+	}
+	offsets, _ := os.ReadFile("/proc/self/timens_offsets")
+	v.Offsets = string(offsets)
+	v.Dumpable = dumpable()
+	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// see runs the report child under the spec, whose Path, Args and standard
+// output it fills in.
+func see(t *testing.T, s Spec) (view, *Child) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	s.Args = testutil.ChildArgs(t, "report")
+	s.Path = s.Args[0]
+	if s.Files == nil {
+		s.Files = []int{0, int(w.Fd()), 2}
+	} else {
+		s.Files[1] = int(w.Fd())
+	}
+	p, err := Compile(s)
+	require.NoError(t, err)
+	c, err := p.Start(context.Background())
+	require.NoError(t, w.Close())
+	require.NoError(t, err)
+	defer c.PIDFD.Close()
+	out, err := io.ReadAll(r)
+	require.NoError(t, err)
+	status, err := c.Wait()
+	require.NoError(t, err)
+	require.Zero(t, status.Code, "output %s", out)
+	var v view
+	require.NoError(t, json.Unmarshal(out, &v), "output %s", out)
+	return v, c
+}
+
+// program compiles a spec around a child of this test binary.
+func program(t testing.TB, s Spec, child string, args ...string) *Program {
+	t.Helper()
+	s.Args = testutil.ChildArgs(t, child, args...)
+	s.Path = s.Args[0]
+	p, err := Compile(s)
+	require.NoError(t, err)
+	return p
+}
+
+// ids of this process's own namespaces.
+func ownNamespaces(t *testing.T) map[string]string {
+	ids := map[string]string{}
+	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		id, err := os.Readlink("/proc/self/ns/" + kind)
+		if kind == "time" && err != nil {
+			continue // CONFIG_TIME_NS is an option
+		}
+		require.NoError(t, err)
+		ids[kind] = id
+	}
+	return ids
+}
+
+func TestPlain(t *testing.T) {
+	testutil.CheckLeaks(t)
+	leak, err := unix.MemfdCreate("caisson-leak", 0) // not close-on-exec
+	require.NoError(t, err)
+	defer unix.Close(leak)
+	umask := uint32(0o27)
+	v, c := see(t, Spec{Env: []string{"A=1", "B=zwei"}, Dir: "/proc", Umask: &umask, Setsid: true,
+		Rlimits: []Rlimit{{Resource: unix.RLIMIT_MEMLOCK, Soft: 57, Hard: 63}}, NoNewPrivs: true})
+	assert.Equal(t, c.PID, v.PID)
+	assert.Equal(t, []string{"A=1", "B=zwei"}, v.Env)
+	assert.Equal(t, "/proc", v.Dir)
+	assert.Equal(t, 0o27, v.Umask)
+	assert.Equal(t, v.PID, v.Session)
+	assert.Regexp(t, `Max locked memory +57 +63`, v.Limits)
+	assert.Equal(t, "1", v.Status["NoNewPrivs"])
+	assert.Equal(t, "0000000000000000", v.Status["SigBlk"])
+	assert.Equal(t, "0000000000000000", v.Status["SigIgn"])
+	assert.Equal(t, "0000000000000000", v.Status["SigPnd"])
+	for fd, file := range v.Files { // the Go runtime in there opens its own
+		assert.NotContains(t, file, "caisson-leak", "descriptor %s", fd)
+	}
+	assert.Equal(t, ownNamespaces(t)["net"], v.Namespaces["net"])
+	assert.Empty(t, c.Degraded)
+}
+
+func TestIgnoredSignalsAreReset(t *testing.T) {
+	var old, ignore [sigactionSize / 8]uint64
+	ignore[0] = 1
+	set := func(new, old *[sigactionSize / 8]uint64) {
+		require.Zero(t, sigaction(unix.SIGUSR2, new, old))
+	}
+	set(&ignore, &old)
+	defer set(&old, nil)
+	v, _ := see(t, Spec{})
+	assert.Equal(t, "0000000000000000", v.Status["SigIgn"])
+}
+
+func TestParentIsUntouched(t *testing.T) {
+	before := ownStatus(t)
+	for range 20 {
+		see(t, Spec{})
+	}
+	after := ownStatus(t)
+	for _, key := range []string{"SigBlk", "SigIgn", "SigCgt", "Uid", "CapEff", "NoNewPrivs"} {
+		assert.Equal(t, before[key], after[key], key)
+	}
+	tasks, err := filepath.Glob("/proc/self/task/*/status")
+	require.NoError(t, err)
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread has ended
+		}
+		assert.Contains(t, string(b), "SigBlk:\t0000000000000000", task)
+	}
+}
+
+func ownStatus(t *testing.T) map[string]string {
+	b, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	m := map[string]string{}
+	for line := range bytes.Lines(b) {
+		key, value, _ := strings.Cut(string(line), ":")
+		m[key] = strings.TrimSpace(value)
+	}
+	return m
+}
+
+func TestExitStatus(t *testing.T) {
+	testutil.CheckLeaks(t)
+	for _, code := range []int{0, 1, 42, 255} {
+		c, err := program(t, Spec{}, "exit", strconv.Itoa(code)).Start(context.Background())
+		require.NoError(t, err)
+		s, err := c.Wait()
+		require.NoError(t, err)
+		assert.Equal(t, code, s.Code)
+		assert.Zero(t, s.Signal)
+		_, err = c.Wait()
+		assert.ErrorIs(t, err, unix.ECHILD, "it is reaped already")
+		require.NoError(t, c.PIDFD.Close())
+	}
+}
+
+func TestReap(t *testing.T) {
+	testutil.CheckLeaks(t)
+	hang := program(t, Spec{}, "agent", "hang")
+	c, err := hang.Start(context.Background())
+	require.NoError(t, err)
+	_, ended, err := c.Reap()
+	require.NoError(t, err)
+	assert.False(t, ended)
+	require.NoError(t, unix.PidfdSendSignal(c.PIDFD.Int(), unix.SIGKILL, nil, 0))
+	fds := []unix.PollFd{{Fd: int32(c.PIDFD.Int()), Events: unix.POLLIN}}
+	for {
+		if _, err = unix.Poll(fds, -1); err != unix.EINTR {
+			break
+		}
+	}
+	require.NoError(t, err)
+	s, ended, err := c.Reap()
+	require.NoError(t, err)
+	assert.True(t, ended)
+	assert.Equal(t, Status{Code: -1, Signal: unix.SIGKILL, User: s.User, System: s.System}, s)
+	require.NoError(t, c.PIDFD.Close())
+}
+
+// agent is a process that launches, for tests in which it may be killed.
+func agent(args []string) int {
+	switch args[0] {
+	case "hang":
+		select {}
+	case "oom":
+		return oomAgent(args[1:])
+	}
+	fmt.Fprintln(os.Stderr, "unknown", args)
+	return 2
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/feature"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+// grace is how long a cancelled Start waits for its killed child to die. Only a
+// child that the kernel does not let die, frozen by a v1 freezer or in
+// uninterruptible sleep, takes longer.
+const grace = time.Second
+
+// Child is a started program.
+type Child struct {
+	PID   int
+	PIDFD *sys.FD // the caller's to close; Wait does not close it
+
+	// Degraded lists the optional steps that the kernel refused, each a
+	// *[StepError].
+	Degraded []error
+}
+
+// Start runs the program in a new child and returns once the child has called
+// execve with success. It may be called from any goroutine, also one locked to
+// its thread: the child is always born from an ordinary thread of the process
+// and inherits that one's namespaces and credentials.
+//
+// When ctx ends first the child is killed and reaped, and the error wraps
+// ctx.Err(). On every error the child is gone, but for StepError.Stuck.
+//
+// Errors are a *[StepError]. A kernel, or a seccomp filter over the caller,
+// without clone3 or its flags gives one that wraps [ErrNotSupported]. A child
+// killed while in execve itself may count as started; [Child.Wait] tells.
+//
+// Linux 5.9.
+func (p *Program) Start(ctx context.Context) (*Child, error) {
+	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
+	if err := ctx.Err(); err != nil {
+		f.arena.free()
+		return nil, &StepError{Step: p.text(0), Err: err}
+	}
+	go f.run()
+	select {
+	case <-f.done:
+		return f.land()
+	case <-ctx.Done():
+		return nil, f.cancel(ctx.Err())
+	}
+}
+
+// flight is one start under way.
+type flight struct {
+	program *Program
+	arena   *arena
+	errno   uintptr // of clone3
+	mapErr  error
+	done    chan struct{} // the child has left our memory, all the above is final
+}
+
+func (f *flight) run() {
+	defer close(f.done)
+	if f.program.crosses {
+		holdDumpable()
+		defer releaseDumpable()
+	}
+	if f.program.maps == nil {
+		f.errno = vfork(f.arena.header())
+		runtime.KeepAlive(f.arena)
+		return
+	}
+	mapped := make(chan error, 1)
+	go func() { mapped <- f.writeMaps() }()
+	h := f.arena.header()
+	f.errno = vfork(h)
+	// The child may have died, or never lived, without waking the writer.
+	atomic.CompareAndSwapUint32(&h.index, 0, notBegun)
+	futex(&h.index, futexWake, 1)
+	f.mapErr = <-mapped
+}
+
+// notBegun is an index that no step has: the child took none.
+const notBegun = 1<<31 - 1
+
+// land turns what the arena says into a Child or an error.
+func (f *flight) land() (*Child, error) {
+	defer f.arena.free()
+	h, p := f.arena.header(), f.program
+	if f.errno != 0 {
+		return nil, &StepError{Step: p.text(0), Err: cloneError(syscall.Errno(f.errno))}
+	}
+	c := &Child{PID: int(h.pid), PIDFD: sys.NewFD(int(h.pidfd))}
+	if f.mapErr == nil && h.failed == 0 && int(h.index) == len(p.steps)-1 {
+		c.Degraded = f.degraded()
+		return c, nil
+	}
+	err := f.failure()
+	status, ended := c.Wait()
+	switch {
+	case err.Err == nil && ended == nil:
+		err.Err = &Killed{status.Signal}
+	case err.Err == nil:
+		err.Err = ended
+	}
+	if cerr := c.PIDFD.Close(); cerr != nil {
+		return nil, errors.Join(err, cerr)
+	}
+	return nil, err
+}
+
+// failure is where the child stopped; Err stays nil if it was killed.
+func (f *flight) failure() *StepError {
+	h, p := f.arena.header(), f.program
+	index := int(h.index)
+	if index == notBegun || index == 0 {
+		index = 1
+	}
+	e := &StepError{Index: index, Step: p.text(index), PID: int(h.pid)}
+	switch {
+	case f.mapErr != nil:
+		e.Err = f.mapErr
+	case h.failed&unwanted != 0:
+		e.Err = p.unwantedError(index, int(h.failed&^unwanted))
+	case h.failed != 0:
+		e.Err = syscall.Errno(h.failed)
+	}
+	return e
+}
+
+// unwantedError explains a call whose success is a failure.
+func (p *Program) unwantedError(index, result int) error {
+	if st := p.steps[index-1]; st.nr == unix.SYS_RT_SIGTIMEDWAIT {
+		return &Killed{syscall.Signal(result)}
+	}
+	return fmt.Errorf("short write of %d bytes", result)
+}
+
+func (f *flight) degraded() []error {
+	var list []error
+	for i, st := range f.arena.steps() {
+		if st.errno == 0 || st.flags&flagFollows != 0 && st.errno == uint32(unix.EBADF) {
+			continue
+		}
+		e := &StepError{Index: i + 1, Step: f.program.text(i + 1), PID: int(f.arena.header().pid)}
+		if st.errno&unwanted != 0 {
+			e.Err = f.program.unwantedError(i+1, int(st.errno&^unwanted))
+		} else {
+			e.Err = syscall.Errno(st.errno)
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// cancel ends a flight whose context has ended.
+func (f *flight) cancel(cause error) error {
+	h := f.arena.header()
+	// Either the child sees abort before its next step, or it began before this
+	// store, and then the kernel has written pidfd before.
+	atomic.StoreUint32(&h.abort, 1)
+	f.kill()
+	index := int(atomic.LoadUint32(&h.index))
+	landed := make(chan *StepError, 1)
+	go func() {
+		<-f.done
+		if f.errno == 0 {
+			f.kill() // it may have passed execve meanwhile
+		}
+		child, err := f.land()
+		if child != nil {
+			_, _ = child.Wait() // killed above; who else may reap it does not matter
+			_ = child.PIDFD.Close()
+		}
+		var e *StepError
+		if !errors.As(err, &e) {
+			e = &StepError{Index: len(f.program.steps) - 1, PID: int(h.pid)}
+			e.Step = f.program.text(e.Index)
+		}
+		landed <- e
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case e := <-landed:
+		e.Err = cause
+		return e
+	case <-timer.C:
+		index = min(max(index, 1), len(f.program.steps)-1)
+		return &StepError{Index: index, Step: f.program.text(index), PID: int(h.pid), Err: cause, Stuck: true}
+	}
+}
+
+// kill is for a child that nobody has reaped yet, if there is one.
+func (f *flight) kill() {
+	if fd := atomic.LoadInt32(&f.arena.header().pidfd); fd >= 0 {
+		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // ESRCH: it is dead already
+	}
+}
+
+// writeMaps waits until the child is there, fills its user namespace, and lets
+// it go on.
+func (f *flight) writeMaps() error {
+	h := f.arena.header()
+	for atomic.LoadUint32(&h.index) == 0 {
+		futex(&h.index, futexWait, 0)
+	}
+	if atomic.LoadUint32(&h.index) == notBegun {
+		return nil
+	}
+	for _, m := range f.program.maps {
+		path := fmt.Sprintf("/proc/%d/%s", h.pid, m.name)
+		if err := writeWhole(path, m.data); err != nil {
+			f.kill()
+			return err
+		}
+	}
+	atomic.StoreUint32(&h.mapped, 1)
+	futex(&h.mapped, futexWake, 1)
+	return nil
+}
+
+// writeWhole writes data in one write, as the id maps want it.
+func writeWhole(path, data string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("write %q: %w", data, err)
+	}
+	_, err = file.WriteString(data)
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write %q: %w", data, err)
+	}
+	return nil
+}
+
+// futex sleeps while the word has this value, or wakes that many sleepers.
+// Whatever ends the sleep, the caller looks at the word again.
+func futex(word *uint32, op, value uintptr) {
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), op, value, 0, 0, 0)
+}
+
+// cloneError explains those errnos of clone3 that mean it is not there.
+func cloneError(errno syscall.Errno) error {
+	switch errno {
+	case unix.ENOSYS:
+		return &feature.UnsupportedError{Feature: "clone3", Since: "Linux 5.3",
+			Reason: "this kernel, or a seccomp filter over this process, has no such call", Err: errno}
+	case unix.EINVAL, unix.E2BIG:
+		return &feature.UnsupportedError{Feature: "clone3", Since: "Linux 5.7",
+			Reason: "this kernel does not know one of these flags or namespaces", Err: errno}
+	}
+	return errno
+}
