@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package linux
+
+import (
+	"errors"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+// ErrNotNamespace says that a file is something else than a namespace.
+var ErrNotNamespace = errors.New("not a namespace")
+
+func onlyLinux(what string) error {
+	return &feature.UnsupportedError{Feature: what, Reason: "only Linux has it"}
+}
+
+// BootID is not supported here.
+func BootID() (string, error) { return "", onlyLinux("boot_id") }
+
+// ReadStat is not supported here.
+func ReadStat(int) (Stat, error) { return Stat{}, onlyLinux("/proc/PID/stat") }
+
+// StartTime is not supported here.
+func StartTime(int) (uint64, error) { return 0, onlyLinux("/proc/PID/stat") }
+
+// PIDOf is not supported here.
+func PIDOf(int) (int, error) { return 0, onlyLinux("pidfd") }
+
+// Exists is not supported here.
+func Exists(int) error { return onlyLinux("pidfd") }
