@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package namespaces_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// A socket that was made inside a network namespace stays there, and is used
+// from anywhere.
+func ExampleDo() {
+	h, err := namespaces.OpenPID(4711, namespaces.Network)
+	if errors.Is(err, os.ErrNotExist) {
+		fmt.Println("the process has ended")
+		return
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer h.Close()
+
+	var l net.Listener
+	err = namespaces.Do(func() (err error) {
+		l, err = net.Listen("tcp", "127.0.0.1:80")
+		return err
+	}, h)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	fmt.Println("listening inside", h, "on", l.Addr())
+}
+
+func ExampleIDOf() {
+	self, err := namespaces.IDOf(os.Getpid(), namespaces.UTS)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	parent, err := namespaces.IDOf(os.Getppid(), namespaces.UTS)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("my parent and I have one host name:", self == parent)
+}
+
+func ExampleKinds() {
+	s := namespaces.KindsOf(namespaces.PID, namespaces.Network)
+	fmt.Println(s, s.Has(namespaces.UTS))
+	fmt.Printf("%#x\n", s.Flags())
+	// Output:
+	// pid,net false
+	// 0x60000000
+}
+
+func ExampleIDMaps() {
+	m := namespaces.IDMaps{
+		{Inside: 0, Outside: 1000, Count: 1},
+		{Inside: 1, Outside: 100000, Count: 65535},
+	}
+	fmt.Print(m)
+	id, ok := m.Outside(33)
+	fmt.Println(id, ok)
+
+	m = append(m, namespaces.IDMap{Inside: 5, Outside: 5, Count: 1})
+	fmt.Println(m.Validate())
+	// Output:
+	// 0 1000 1
+	// 1 100000 65535
+	// 100032 true
+	// id map "5 5 1": shares ids inside with "1 100000 65535"
+}
