@@ -68,8 +68,9 @@ func unmet(r Requirement) error {
 			return errors.New("CAISSON_VM is not set")
 		}
 		return nil
+	default:
+		return unmetCgroup(r)
 	}
-	return unmetCgroup(r)
 }
 
 func unmetCgroup(r Requirement) error {

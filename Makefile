@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Everything is pure Go: no C compiler is needed, and none is looked for.
+export CGO_ENABLED = 0
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help demo test test-fast check test-go vm bench fuzz fmt lint deps
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## build and run examples/quickstart on this machine
+	@go build -o bin/quickstart ./examples/quickstart
+	@bin/quickstart
+
+test: deps test-fast lint vm ## everything: install what is missing, check, test here, test on all kernels
+
+test-fast: check test-go ## check the source, and test on this machine's kernel
+
+check: ## formatting, vet on other systems too, staticcheck
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted, run make fmt:" $$bad; exit 1; }
+	go vet ./...
+	GOOS=darwin go vet ./...
+	GOARCH=arm64 go vet ./...
+	go run $(STATICCHECK) ./...
+
+# As root, the tests run a second time as an ordinary user.
+test-go:
+	go test -count=1 ./...
+	@[ "$$(id -u)" != 0 ] || { set -x; go test -count=1 -exec "$(CURDIR)/test/asuser" ./...; }
+
+vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
+	go run ./test/vm $(VM)
+
+bench: ## compare with the peers, side by side
+	cd test/bench && go run . $(BENCH)
+
+FUZZTIME = 10s
+fuzz: ## run every fuzz target for FUZZTIME
+	@set -e; for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+fmt: ## format the source
+	gofmt -w .
+
+lint: ## golangci-lint, built from source at its pinned version
+	go run $(GOLANGCI) run ./...
+
+# COMMAND:PACKAGE of what the tests call.
+TOOLS = qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm xz:xz-utils
+
+deps: ## install the Debian packages and Go modules that make test needs
+	@need=; for t in $(TOOLS); do command -v $${t%:*} >/dev/null || need="$$need $${t#*:}"; done; \
+	if [ -n "$$need" ]; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "The kernel matrix needs these packages, which only root on Debian can install here:$$need"; exit 1; \
+		fi; \
+		set -x; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
+	fi
+	go mod download
