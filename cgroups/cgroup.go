@@ -27,7 +27,9 @@ type Root struct {
 	unified     *hierarchy                 // nil if this machine cannot have one
 	where       [numControllers]*hierarchy // nil: the controller is in no tree
 	noUnified   error                      // why unified is nil
-	enabling    sync.Mutex                 // one writer of subtree_control at a time
+	scratch     scratch                    // what measuring reads into
+	pageSizes   pageSizes
+	pressure    machinePressure
 }
 
 // node is a group's directory in one hierarchy.
@@ -54,6 +56,8 @@ type Cgroup struct {
 	mu sync.Mutex // serialises changes of knobs
 
 	joining sync.Mutex // guards the nodes' tasks
+
+	stats held
 }
 
 // node is where ctl's files are in this group, or nil if the group is not under
@@ -134,7 +138,7 @@ func (c *Cgroup) Own() {
 // Close frees the descriptors. The group and its processes live on. Calls that
 // run meanwhile end; later ones return [os.ErrClosed]. Closing twice is nil.
 func (c *Cgroup) Close() error {
-	errs := []error{c.CloseJoin()}
+	errs := []error{c.CloseJoin(), c.stats.close()}
 	for _, n := range c.places() {
 		errs = append(errs, n.dir.Close())
 	}

@@ -269,7 +269,7 @@ func (r *Root) Detached() bool { return r.unified != nil && r.unified.detached }
 // mount. Groups live on, and their values can still be measured and changed,
 // but neither moved, enabled nor removed. Closing twice is nil.
 func (r *Root) Close() error {
-	var errs []error
+	errs := []error{r.pressure.close()}
 	for _, h := range r.hierarchies {
 		errs = append(errs, h.dir.Close())
 	}

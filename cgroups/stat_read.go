@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+// Stat fills s with what the group and its descendants use: the figures of all
+// controllers the group is under, and the three pressures. What s held before
+// is gone.
+//
+// Each file is read with one pread(2) on a descriptor that the group holds from
+// the first Stat until [Cgroup.Close], some sixteen of them. The files are read
+// one after the other, so figures from different files are some microseconds
+// apart. After the first call nothing is allocated, unless s meets more devices
+// than before.
+//
+// Returns an error that matches [ErrGone] if the group was removed, and a
+// [FileError] if a file cannot be read or understood; s is zero then.
+func (c *Cgroup) Stat(s *Stats) error { return c.stat(s, measured, true) }
+
+// StatOf is [Cgroup.Stat] for some controllers only, without pressure. It reads
+// and holds only their files: memory.stat alone costs more than all the others.
+// Controllers that the group is not under, and those without figures, are left
+// out; s.Has tells.
+func (c *Cgroup) StatOf(s *Stats, want Controllers) error { return c.stat(s, want, false) }
+
+func (c *Cgroup) stat(s *Stats, want Controllers, pressure bool) error {
+	s.reset()
+	// v1 has the figures of cpu in two controllers.
+	if cpu := ControllersOf(ControllerCPU, ControllerCPUAcct); want&cpu != 0 {
+		want |= cpu
+	}
+	v := c.view()
+	buf := c.root.scratch.get()
+	defer c.root.scratch.put(buf)
+	h := &c.stats
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+
+	err := h.scan(s, &v, want, buf)
+	if err == nil && want.Has(ControllerHugeTLB) && v.at[ControllerHugeTLB] != nil {
+		err = c.scanHugeTLB(s, v.at[ControllerHugeTLB], buf)
+	}
+	if err == nil && pressure && v.uni != nil {
+		err = h.scanPressures(s, v.uni, buf)
+	}
+	if err != nil {
+		s.reset()
+		return err
+	}
+	for ctl, n := range v.at {
+		if n != nil && (want & measured).Has(Controller(ctl)) {
+			s.Has |= ControllersOf(Controller(ctl))
+		}
+	}
+	s.IO.sum()
+	return nil
+}
+
+func (h *held) scan(s *Stats, v *view, want Controllers, buf *[]byte) error {
+	for f := range numStatFiles {
+		row := &statFiles[f]
+		if row.use&inStat == 0 || !want.Has(row.part) {
+			continue
+		}
+		n := v.holder(f)
+		if n == nil {
+			continue
+		}
+		file, err := h.file(f, n)
+		if err != nil {
+			return err
+		}
+		if file == nil {
+			continue
+		}
+		text, err := read(file, buf)
+		if err != nil {
+			return n.failed(err)
+		}
+		if err := s.scan(f, text); err != nil {
+			return notUnderstood(file, text, err)
+		}
+	}
+	return nil
+}
+
+func (h *held) scanPressures(s *Stats, n *node, buf *[]byte) error {
+	if _, err := h.pressure(filePressureCPU, n, &s.CPUPressure, buf); err != nil {
+		return err
+	}
+	if _, err := h.pressure(filePressureMemory, n, &s.MemoryPressure, buf); err != nil {
+		return err
+	}
+	_, err := h.pressure(filePressureIO, n, &s.IOPressure, buf)
+	return err
+}
+
+// Events fills e with the counters behind the group's events: memory.events,
+// memory.swap.events, pids.events and cgroup.events. What e held before is
+// gone. It allocates nothing after the first call.
+//
+// Returns an error that matches [ErrGone] if the group was removed; e is zero
+// then.
+func (c *Cgroup) Events(e *Events) error {
+	*e = Events{}
+	v := c.view()
+	buf := c.root.scratch.get()
+	defer c.root.scratch.put(buf)
+	h := &c.stats
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if err := h.scanEvents(e, &v, buf); err != nil {
+		*e = Events{}
+		return err
+	}
+	return nil
+}
+
+func (h *held) scanEvents(e *Events, v *view, buf *[]byte) error {
+	for f := range numStatFiles {
+		if statFiles[f].use&inEvents == 0 {
+			continue
+		}
+		n := v.holder(f)
+		if n == nil {
+			continue
+		}
+		file, err := h.file(f, n)
+		if err != nil {
+			return err
+		}
+		if file == nil {
+			continue
+		}
+		text, err := read(file, buf)
+		if err != nil {
+			return n.failed(err)
+		}
+		if err := e.scan(f, text); err != nil {
+			return notUnderstood(file, text, err)
+		}
+	}
+	return nil
+}
