@@ -58,6 +58,7 @@ type Cgroup struct {
 	joining sync.Mutex // guards the nodes' tasks
 
 	stats held
+	knobs knobFiles
 }
 
 // node is where ctl's files are in this group, or nil if the group is not under
@@ -138,7 +139,7 @@ func (c *Cgroup) Own() {
 // Close frees the descriptors. The group and its processes live on. Calls that
 // run meanwhile end; later ones return [os.ErrClosed]. Closing twice is nil.
 func (c *Cgroup) Close() error {
-	errs := []error{c.CloseJoin(), c.stats.close()}
+	errs := []error{c.CloseJoin(), c.stats.close(), c.knobs.close()}
 	for _, n := range c.places() {
 		errs = append(errs, n.dir.Close())
 	}

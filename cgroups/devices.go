@@ -155,8 +155,11 @@ func (d Devices) IsAll() bool { return d.is == clearing }
 // Rules is what is allowed, if there are rules: a copy.
 func (d Devices) Rules() (rules []DeviceRule, ok bool) { return slices.Clone(d.rules), d.is == set }
 
-// wordAll is every device in text and JSON.
-const wordAll = "all"
+// Every device, and none, in text.
+const (
+	wordAll  = "all"
+	wordNone = "none"
+)
 
 // String is the rules with commas, "none" if there are no rules, "all", or
 // nothing when unset.
@@ -167,7 +170,7 @@ func (d Devices) String() string {
 	case d.is == clearing:
 		return wordAll
 	case len(d.rules) == 0:
-		return "none"
+		return wordNone
 	}
 	s := make([]string, len(d.rules))
 	for i, r := range d.rules {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+)
+
+const (
+	quotaText   = 100000 // the kernel's period for a new group, in us
+	weightIdle  = "an idle group has no weight: the kernel refuses one. Switch Idle off in the same update"
+	idleForgets = "last, because the kernel forgets the weight of an idle group"
+)
+
+// cpu plans the knobs of the cpu controller.
+func (p *planner) cpu(c CPU) error {
+	if c == (CPU{}) {
+		return nil
+	}
+	v, err := p.under(ControllerCPU)
+	if err != nil {
+		return err
+	}
+	names := cpuFilesV2
+	if v == 1 {
+		names = cpuFilesV1
+	}
+	return errors.Join(p.cpuShare(names, c), p.cpuBandwidth(names, c))
+}
+
+// cpuFiles is how one version names and writes the knobs of cpu.
+type cpuFiles struct {
+	weight, idle, burst string
+	weightText          func(uint16) string
+	bandwidth           func(*planner) (bandwidth, error)
+	setBandwidth        func(p *planner, from, to bandwidth)
+}
+
+// cpuShare plans weight and idle. Switching idle off resets the weight to the
+// default, so it comes before the weight; switching it on forgets the weight, so
+// undoing that writes the weight as well.
+func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
+	if c.Weight.IsZero() && c.Idle == Keep {
+		return nil
+	}
+	old, err := p.knob(ControllerCPU, "cpu.weight", names.weight)
+	if err != nil {
+		return err
+	}
+	idle, err := p.read(ControllerCPU, names.idle)
+	if errors.Is(err, os.ErrNotExist) {
+		if c.Idle != Keep {
+			return &UnsupportedError{Feature: "cpu.idle", Since: since["cpu.idle"], Reason: "this kernel has no file " + names.idle}
+		}
+	} else if err != nil {
+		return err
+	}
+	change := Change{Controller: ControllerCPU, Knob: "cpu.idle", File: names.idle}
+	if idle == "1" && c.Idle == Off {
+		change.Old, change.New, change.Why = "1", "0", "first, because it resets the weight to the default"
+		p.add(change)
+		old, idle = names.weightText(defaultWeight), "0"
+	}
+	if !c.Weight.IsZero() {
+		want := names.weightText(c.Weight.number())
+		switch {
+		case want == old:
+		case idle == "1":
+			return &InvalidError{Field: "cpu.weight", Value: c.Weight.String(), Reason: weightIdle}
+		default:
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.weight", File: names.weight, Old: old, New: want})
+		}
+	}
+	if idle == "0" && c.Idle == On {
+		change.Old, change.New, change.Why = "0", "1", idleForgets
+		change.undo = []write{
+			{ctl: ControllerCPU, file: names.idle, data: "0"},
+			{ctl: ControllerCPU, file: names.weight, data: old},
+		}
+		p.add(change)
+	}
+	return nil
+}
+
+// bandwidth is a quota, or noLimit, and a period in microseconds.
+type bandwidth struct{ quota, period uint64 }
+
+// over is b as the text of cpu.max.
+func (b bandwidth) String() string {
+	return amountText(b.quota, wordMax) + " " + strconv.FormatUint(b.period, 10)
+}
+
+// on is what a Bandwidth makes of the present one.
+func (b Bandwidth) on(now bandwidth) bandwidth {
+	switch b.is {
+	case set:
+		return bandwidth{uint64(b.quota / time.Microsecond), uint64(b.period / time.Microsecond)}
+	case unlimited:
+		return bandwidth{noLimit, now.period}
+	case clearing:
+		return bandwidth{noLimit, quotaText}
+	}
+	return now
+}
+
+// cpuBandwidth plans quota, period and burst. The kernel wants burst <= quota at
+// each moment, so when the quota falls the burst goes first.
+func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
+	if c.Max.IsZero() && c.Burst.IsZero() {
+		return nil
+	}
+	now, err := names.bandwidth(p)
+	if err != nil {
+		return err
+	}
+	want := c.Max.on(now)
+	if c.Burst.IsZero() && want == now {
+		return nil
+	}
+
+	var burst uint64
+	text, err := p.read(ControllerCPU, names.burst)
+	switch {
+	case err == nil:
+		if burst, err = parseAmount(text); err != nil {
+			return err
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case !c.Burst.IsZero():
+		return &UnsupportedError{Feature: "cpu.max.burst", Since: since["cpu.max.burst"], Reason: "this kernel has no file " + names.burst}
+	}
+	wantBurst := burst
+	if !c.Burst.IsZero() {
+		wantBurst = uint64(c.Burst.d / time.Microsecond) // default: 0
+	}
+	if wantBurst > want.quota {
+		if !c.Burst.IsZero() {
+			return &InvalidError{Field: "cpu.max.burst", Value: c.Burst.String(), Reason: "above the quota of cpu.max, " + want.String()}
+		}
+		return &InvalidError{Field: "cpu.max", Value: c.Max.String(),
+			Reason: "the quota is below cpu.max.burst, " + strconv.FormatUint(burst, 10) + ": lower Burst in the same update"}
+	}
+
+	setBurst := func(why string) {
+		if wantBurst != burst {
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max.burst", File: names.burst,
+				Old: strconv.FormatUint(burst, 10), New: strconv.FormatUint(wantBurst, 10), Why: why})
+		}
+	}
+	if want.quota < now.quota {
+		setBurst("before the quota falls: the kernel refuses a burst above it")
+		names.setBandwidth(p, now, want)
+		return nil
+	}
+	if want != now {
+		names.setBandwidth(p, now, want)
+	}
+	setBurst("after the quota has risen: the kernel refuses a burst above it")
+	return nil
+}
+
+const defaultWeight = 100
+
+// number is the weight to write.
+func (w Weight) number() uint16 {
+	if w.is == clearing {
+		return defaultWeight
+	}
+	return w.n
+}

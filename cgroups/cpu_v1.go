@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"math"
+	"sort"
+	"strconv"
+)
+
+const (
+	quotaV1  = "cpu.cfs_quota_us"
+	periodV1 = "cpu.cfs_period_us"
+
+	minShares = 2
+	maxShares = 1 << 18
+)
+
+var cpuFilesV1 = &cpuFiles{
+	weight: "cpu.shares", idle: "cpu.idle", burst: "cpu.cfs_burst_us",
+	weightText:   func(w uint16) string { return strconv.FormatUint(sharesOf(w), 10) },
+	bandwidth:    bandwidthV1,
+	setBandwidth: setBandwidthV1,
+}
+
+// weightOfShares is the runtimes' current conversion (opencontainers/cgroups
+// since v0.0.5, crun since 1.23): a curve in log2(shares) through 2 -> 1,
+// 1024 -> 100 and 262144 -> 10000.
+func weightOfShares(shares uint64) uint16 {
+	switch {
+	case shares <= minShares:
+		return 1
+	case shares >= maxShares:
+		return 10000
+	}
+	l := math.Log2(float64(shares))
+	return uint16(math.Ceil(math.Pow(10, (l*l+125*l)/612-7.0/34)))
+}
+
+// sharesOf is the largest number of shares that has the weight.
+func sharesOf(w uint16) uint64 {
+	return minShares - 1 + uint64(sort.Search(maxShares-minShares+1, func(i int) bool {
+		return weightOfShares(uint64(i)+minShares) > w
+	}))
+}
+
+func bandwidthV1(p *planner) (b bandwidth, err error) {
+	for _, f := range []struct {
+		name string
+		to   *uint64
+	}{{quotaV1, &b.quota}, {periodV1, &b.period}} {
+		text, err := p.knob(ControllerCPU, "cpu.max", f.name)
+		if err != nil {
+			return b, err
+		}
+		if *f.to, err = parseAmount(text); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// setBandwidthV1 brings quota and period to their new values. After the first
+// of two writes a ratio holds that nobody asked for. The kernel refuses a ratio
+// above the parent's and one below a child's (__cfs_schedulable), so it has to
+// lie between the old one and the new one; where no order gives that, the quota
+// is lifted meanwhile, which means the parent's.
+func setBandwidthV1(p *planner, from, to bandwidth) {
+	quota := func(a, b uint64, why string) {
+		if a != b {
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: quotaV1,
+				Old: amountText(a, "-1"), New: amountText(b, "-1"), Why: why})
+		}
+	}
+	period := func(why string) {
+		if from.period != to.period {
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: periodV1,
+				Old: strconv.FormatUint(from.period, 10), New: strconv.FormatUint(to.period, 10), Why: why})
+		}
+	}
+	const between = ": so the share of CPU stays between the old and the new one"
+	switch {
+	case from.period == to.period, from.quota == to.quota:
+		quota(from.quota, to.quota, "")
+		period("")
+	case to.quota == noLimit:
+		quota(from.quota, noLimit, "before the period"+between)
+		period("")
+	case from.quota == noLimit:
+		period("before the quota" + between)
+		quota(noLimit, to.quota, "")
+	case isBetween(bandwidth{to.quota, from.period}, from, to):
+		quota(from.quota, to.quota, "before the period"+between)
+		period("")
+	case isBetween(bandwidth{from.quota, to.period}, from, to):
+		period("before the quota" + between)
+		quota(from.quota, to.quota, "")
+	default:
+		quota(from.quota, noLimit, "lifted while the period changes: in either order the share of CPU would leave what the parent or the children allow")
+		period("")
+		quota(noLimit, to.quota, "")
+	}
+}
+
+// isBetween reports whether the ratio of m lies between those of a and b.
+func isBetween(m, a, b bandwidth) bool {
+	r := func(x bandwidth) float64 { return float64(x.quota) / float64(x.period) }
+	return min(r(a), r(b)) <= r(m) && r(m) <= max(r(a), r(b))
+}

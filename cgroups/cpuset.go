@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import "strings"
+
+const partitionFile = "cpuset.cpus.partition"
+
+// cpuset plans the knobs of the cpuset controller. A group becomes a partition
+// when it has its CPUs, and gives its CPUs up when it is none any more.
+func (p *planner) cpuset(c CPUSet) error {
+	if c == (CPUSet{}) {
+		return nil
+	}
+	v, err := p.under(ControllerCPUSet)
+	if err != nil {
+		return err
+	}
+	partition := func(why string) error {
+		if v == 1 {
+			return notOnV1(partitionFile, "cpuset.cpu_exclusive is something else")
+		}
+		return p.simple(ControllerCPUSet, partitionFile, c.Partition.String(), why)
+	}
+	if c.Partition == PartitionMember {
+		if err := partition("before the CPUs change, which a partition may not allow"); err != nil {
+			return err
+		}
+	}
+	if err := p.set(v, "cpuset.mems", c.Mems); err != nil {
+		return err
+	}
+	if err := p.set(v, "cpuset.cpus", c.CPUs); err != nil {
+		return err
+	}
+	if c.Partition > PartitionMember {
+		return partition("after the CPUs that it is to have")
+	}
+	return nil
+}
+
+// set plans one list. v2 keeps nothing for "as the parent"; v1 has no such
+// state, and needs a list wherever there are processes.
+func (p *planner) set(version int, file string, s Set) error {
+	if s.IsZero() {
+		return nil
+	}
+	want, why := s.list, ""
+	if s.IsDefault() && version == 1 {
+		parent, err := p.read(ControllerCPUSet, "../"+file)
+		if err != nil {
+			return err
+		}
+		want, why = strings.TrimSpace(parent), "what the parent has now: cgroup v1 cannot follow it"
+	}
+	old, err := p.knob(ControllerCPUSet, file, file)
+	if err != nil || old == want {
+		return err
+	}
+	c := Change{
+		Controller: ControllerCPUSet, Knob: file, File: file, Old: old, New: want, Why: why,
+		canon: strings.TrimSpace, want: want,
+	}
+	if want == "" {
+		c.New = "\n" // a write of nothing is no write
+	}
+	if old == "" {
+		c.undo = []write{{ctl: ControllerCPUSet, file: file, data: "\n"}}
+	}
+	p.add(c)
+	return nil
+}

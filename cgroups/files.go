@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/caisson-run/caisson/internal/kernfs"
+)
+
+// mostHeldKnobs bounds the descriptors that a group's updates keep open: with
+// one at hand a knob is read, written and read back in a fifth of the time that
+// opening its file takes, and a control loop changes few knobs of many groups.
+const mostHeldKnobs = 8
+
+// knobFiles are the files of knobs that updates keep open for the next one.
+type knobFiles struct {
+	mu     sync.Mutex
+	closed bool
+	files  []knobFile // at most mostHeldKnobs
+}
+
+type knobFile struct {
+	n    *node
+	name string
+	*kernfs.File
+}
+
+// get returns the file if it is held.
+func (k *knobFiles) get(n *node, name string) *kernfs.File {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range k.files {
+		if f.n == n && f.name == name {
+			return f.File
+		}
+	}
+	return nil
+}
+
+// keep takes ownership of f if there is room.
+func (k *knobFiles) keep(n *node, name string, f *kernfs.File) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || len(k.files) >= mostHeldKnobs {
+		return false
+	}
+	k.files = append(k.files, knobFile{n, name, f})
+	return true
+}
+
+// close frees the descriptors.
+func (k *knobFiles) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	var errs []error
+	for _, f := range k.files {
+		errs = append(errs, f.Close())
+	}
+	k.files = nil
+	return errors.Join(errs...)
+}
+
+// groupTree is a group's files as a plan sees them.
+type groupTree struct {
+	c        *Cgroup
+	update   bool // files will be written, so they are opened for that and kept
+	own      []ownFile
+	programs programs
+}
+
+// ownFile is a file that this update opened and cannot leave open.
+type ownFile struct {
+	n    *node
+	name string
+	*kernfs.File
+}
+
+// close frees what the tree holds; the group's own files stay open.
+func (t *groupTree) close() {
+	for _, f := range t.own {
+		_ = f.Close()
+	}
+	t.programs.close()
+}
+
+// in is the directory that has ctl's files, or nil while the group is not under
+// it. v2's device programs are attached in the unified tree.
+func (t *groupTree) in(ctl Controller) *node {
+	n := t.c.node(ctl)
+	if n == nil && ctl == ControllerDevices && t.c.root.where[ctl] == nil {
+		n = t.c.unified()
+	}
+	return n
+}
+
+func (t *groupTree) version(ctl Controller) int {
+	h := t.c.root.where[ctl]
+	if n := t.in(ctl); n != nil {
+		h = n.in
+	}
+	switch {
+	case h == nil:
+		return 0
+	case h.v2:
+		return 2
+	}
+	return 1
+}
+
+func (t *groupTree) path(ctl Controller, file string) string {
+	if n := t.in(ctl); n != nil {
+		return n.dir.Join(file)
+	}
+	if h := t.c.root.where[ctl]; h != nil {
+		return h.dir.Join(path.Join(t.c.path, file))
+	}
+	return file
+}
+
+// open returns the file and whether the caller has to close it.
+func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err error) {
+	if f := t.c.knobs.get(n, name); f != nil {
+		return f, false, nil
+	}
+	for _, f := range t.own {
+		if f.n == n && f.name == name {
+			return f.File, false, nil
+		}
+	}
+	flag := os.O_RDONLY
+	knob := t.update && !readOnly(name)
+	if knob {
+		flag = os.O_RDWR
+	}
+	if name == devicesAllow || name == devicesDeny {
+		flag = os.O_WRONLY
+	}
+	f, err = n.dir.Open(name, flag)
+	if err != nil {
+		return nil, false, n.failed(err)
+	}
+	if !knob {
+		return f, true, nil
+	}
+	if !t.c.knobs.keep(n, name, f) {
+		t.own = append(t.own, ownFile{n, name, f})
+	}
+	return f, false, nil
+}
+
+// readOnly reports whether the kernel has no writer for the file.
+func readOnly(name string) bool {
+	return name == usageFile || name == usageV1 || name == devicesList || strings.HasSuffix(name, ".stat")
+}
+
+func (t *groupTree) read(ctl Controller, file string) (string, error) {
+	n := t.in(ctl)
+	if n == nil {
+		return t.unborn(ctl, file)
+	}
+	if rest, ok := strings.CutPrefix(file, "../"); ok {
+		b, err := n.in.dir.ReadFile(path.Join(path.Dir(t.c.path), rest), nil)
+		return strings.TrimSpace(string(b)), err
+	}
+	if rest, ok := strings.CutPrefix(file, "/"); ok {
+		b, err := n.in.dir.ReadFile(rest, nil)
+		return strings.TrimSpace(string(b)), err
+	}
+	if file == devicesBPF {
+		text, err := t.programs.read(n)
+		return text, n.failed(err)
+	}
+	f, mine, err := t.open(n, file)
+	if err != nil {
+		return "", err
+	}
+	if mine {
+		defer f.Close()
+	}
+	var buf [256]byte
+	b, err := f.Read(buf[:])
+	return strings.TrimSpace(string(b)), n.failed(err)
+}
+
+func (t *groupTree) write(ctl Controller, file, data string) error {
+	n := t.in(ctl)
+	if n == nil {
+		return &FileError{Op: "write", Path: t.path(ctl, file), Data: data, Err: os.ErrNotExist}
+	}
+	if file == devicesBPF {
+		return n.failed(t.programs.write(n, data))
+	}
+	f, mine, err := t.open(n, file)
+	if err != nil {
+		return err
+	}
+	if mine {
+		defer f.Close()
+	}
+	return n.failed(f.Write(data))
+}
+
+// unborn is what a file holds in a group that is not under its controller yet:
+// what the kernel gives a new group. Whether this kernel has the file is not
+// known before.
+func (t *groupTree) unborn(ctl Controller, file string) (string, error) {
+	if file == "/io.cost.qos" {
+		return "", os.ErrNotExist
+	}
+	if text, ok := freshFiles[file]; ok {
+		return text, nil
+	}
+	if ctl == ControllerHugeTLB {
+		return wordMax, nil
+	}
+	return "", nil
+}
+
+// freshFiles are the files of a new group that are not empty.
+var freshFiles = map[string]string{
+	"cpu.weight": "100", "cpu.max": "max 100000", "cpu.max.burst": "0", "cpu.idle": "0",
+	"cpu.shares": "1024", quotaV1: "-1", periodV1: "100000", "cpu.cfs_burst_us": "0",
+	partitionFile: "member",
+	maxFile:       wordMax, highFile: wordMax, "memory.low": "0", "memory.min": "0",
+	"memory.swap.max": wordMax, "memory.swap.high": wordMax, "memory.oom.group": "0", usageFile: "0",
+	limitV1: "-1", memswV1: "-1",
+	costWeightFile: "default 100", bfqWeightFile: "default 100", bfqWeightV1: "100",
+	"pids.max":  wordMax,
+	devicesList: everyDevice, devicesBPF: wordAll,
+}

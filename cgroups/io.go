@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// io plans the knobs of the io controller.
+func (p *planner) io(k IO) error {
+	if k.Weight.IsZero() && len(k.Devices) == 0 {
+		return nil
+	}
+	v, err := p.under(ControllerIO)
+	if err != nil {
+		return err
+	}
+	if v == 1 {
+		return p.ioV1(k)
+	}
+	return p.ioV2(k)
+}
+
+// bfqWeight is a weight in bfq's range, 1 to 1000, by the curve that systemd
+// uses: equal up to the default, 100, and compressed above it.
+func bfqWeight(w uint16) uint16 {
+	if w <= defaultWeight {
+		return w
+	}
+	return defaultWeight + (w-defaultWeight)/11
+}
+
+// weightOfBFQ is the smallest weight that bfqWeight makes b of.
+func weightOfBFQ(b uint16) uint16 {
+	if b <= defaultWeight {
+		return b
+	}
+	return defaultWeight + (b-defaultWeight)*11
+}
+
+// number is the duration in microseconds; clearing is 0.
+func (d Duration) micros() uint64 { return uint64(d.d / time.Microsecond) }
+
+// ioWeights plans the weight files of one version: one line "default" and one
+// for each device, where absent means the default.
+func (p *planner) ioWeight(file, key string, w Weight, conv func(uint16) uint16, why string) error {
+	text, err := p.knob(ControllerIO, "io.weight", file)
+	if err != nil {
+		return err
+	}
+	missing, want := "default", "default"
+	if key == missing {
+		missing, want = strconv.Itoa(defaultWeight), strconv.Itoa(defaultWeight)
+	}
+	if w.is == set {
+		want = strconv.Itoa(int(conv(w.n)))
+	}
+	old := keyed(key, missing)(text)
+	if old == want {
+		return nil
+	}
+	p.add(Change{
+		Controller: ControllerIO, Knob: "io.weight", File: file, Old: key + " " + old, New: key + " " + want,
+		Why: why, canon: keyed(key, missing), want: want,
+	})
+	return nil
+}
+
+// hasIO reports whether the group has the file.
+func (p *planner) hasIO(file string) (bool, error) {
+	_, err := p.read(ControllerIO, file)
+	if isAbsent(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// noWeight explains why there are no weights.
+func noWeight(reason string) error {
+	return &UnsupportedError{Feature: "io.weight", Reason: reason}
+}
+
+// costEnabled reports whether io.cost is on for some device. Only the top of
+// the real hierarchy tells; where that cannot be seen, it may be.
+func (p *planner) costEnabled() bool {
+	text, err := p.read(ControllerIO, "/io.cost.qos")
+	return err != nil || strings.Contains(text, "enable=1")
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"errors"
+	"os"
+	"strconv"
+)
+
+const (
+	limitV1 = "memory.limit_in_bytes"
+	memswV1 = "memory.memsw.limit_in_bytes"
+	usageV1 = "memory.usage_in_bytes"
+)
+
+// memoryV1 plans memory and swap. v1 limits memory, and memory plus swap, and
+// wants the one not above the other at each moment. So when the sum rises it
+// rises first, and when it falls it falls last. A limit below the usage is
+// refused by the kernel itself, which reclaims and kills nobody.
+func (p *planner) memoryV1(m Memory) error {
+	if err := errors.Join(absentV1(m)...); err != nil {
+		return err
+	}
+	if m.Max.IsZero() && m.Swap.IsZero() {
+		return nil
+	}
+	now, err := p.memoryAmount(maxFile, limitV1)
+	if err != nil {
+		return err
+	}
+	to, ask := now, now
+	if !m.Max.IsZero() {
+		ask = m.Max.amount(noLimit)
+		if to, err = whole(maxFile, ask, p.page); err != nil {
+			return err
+		}
+	}
+
+	sum, err := p.memoryAmount("memory.swap.max", memswV1)
+	switch {
+	case err == nil:
+	case !errors.Is(err, ErrNotSupported):
+		return err
+	case !m.Swap.IsZero():
+		return &UnsupportedError{Feature: "memory.swap.max",
+			Reason: "this kernel has no file " + memswV1 + ": it does not account for swap (swapaccount=1)"}
+	default:
+		if now != to {
+			p.addLimitV1(maxFile, limitV1, now, to, rounded("", ask, to, p.page))
+		}
+		return nil
+	}
+	toSum, err := p.sumV1(m, now, to, sum)
+	if err != nil {
+		return err
+	}
+
+	limit := func(why string) {
+		if now != to {
+			p.addLimitV1(maxFile, limitV1, now, to, rounded(why, ask, to, p.page))
+		}
+	}
+	if toSum < sum {
+		limit("before memory plus swap falls: the kernel wants it not above that")
+	}
+	if toSum != sum {
+		p.addLimitV1("memory.swap.max", memswV1, sum, toSum, "memory plus swap: v1 has no limit of swap alone")
+	}
+	if toSum >= sum {
+		limit("after memory plus swap: the kernel wants it not above that")
+	}
+	return nil
+}
+
+// sumV1 is the limit of memory plus swap that goes with the memory limit to.
+func (p *planner) sumV1(m Memory, now, to, sum uint64) (uint64, error) {
+	swap := m.Swap.amount(noLimit)
+	if m.Swap.IsZero() {
+		if sum == noLimit {
+			return noLimit, nil
+		}
+		swap = sum - min(now, sum) // what swap alone may have stays what it is
+	}
+	if swap == noLimit {
+		return noLimit, nil
+	}
+	if to == noLimit {
+		e := &InvalidError{Field: "memory.swap.max", Value: m.Swap.String(),
+			Reason: "cgroup v1 limits memory plus swap, so memory.max has to be a number"}
+		if m.Swap.IsZero() {
+			e.Field, e.Value = maxFile, m.Max.String()
+			e.Reason = "cgroup v1 limits memory plus swap, and swap has a limit: set Swap to max in the same update"
+		}
+		return 0, e
+	}
+	swap -= swap % p.page
+	if to+swap >= hugeV1 || to+swap < to {
+		return 0, &InvalidError{Field: "memory.swap.max", Value: strconv.FormatUint(swap, 10), Reason: "too much together with memory.max"}
+	}
+	return to + swap, nil
+}
+
+func (p *planner) addLimitV1(knob, file string, from, to uint64, why string) {
+	p.add(Change{
+		Controller: ControllerMemory, Knob: knob, File: file,
+		Old: amountText(from, "-1"), New: amountText(to, "-1"), Why: why,
+		canon: canonAmount, want: amountText(to, wordMax),
+	})
+}
+
+// absentV1 refuses each knob that v1 has no file for.
+func absentV1(m Memory) (errs []error) {
+	for _, k := range []struct {
+		knob    string
+		named   bool
+		instead string
+	}{
+		{highFile, !m.High.IsZero(), "memory.soft_limit_in_bytes is something else"},
+		{"memory.low", !m.Low.IsZero(), "memory.soft_limit_in_bytes is something else"},
+		{"memory.min", !m.Min.IsZero(), ""},
+		{"memory.swap.high", !m.SwapHigh.IsZero(), ""},
+		{"memory.oom.group", m.OOMGroup != Keep, ""},
+	} {
+		if k.named {
+			errs = append(errs, notOnV1(k.knob, k.instead))
+		}
+	}
+	return errs
+}
+
+// isAbsent reports whether err says that there is no such file.
+func isAbsent(err error) bool { return errors.Is(err, os.ErrNotExist) }
