@@ -35,6 +35,7 @@ func (p *planner) cpu(c CPU) error {
 type cpuFiles struct {
 	weight, idle, burst string
 	weightText          func(uint16) string
+	sameWeight          func(text string, w uint16) bool
 	bandwidth           func(*planner) (bandwidth, error)
 	setBandwidth        func(p *planner, from, to bandwidth)
 }
@@ -65,13 +66,12 @@ func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
 		old, idle = names.weightText(defaultWeight), "0"
 	}
 	if !c.Weight.IsZero() {
-		want := names.weightText(c.Weight.number())
+		w := c.Weight.number()
 		switch {
-		case want == old:
 		case idle == "1":
 			return &InvalidError{Field: "cpu.weight", Value: c.Weight.String(), Reason: weightIdle}
-		default:
-			p.add(Change{Controller: ControllerCPU, Knob: "cpu.weight", File: names.weight, Old: old, New: want})
+		case !names.sameWeight(old, w):
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.weight", File: names.weight, Old: old, New: names.weightText(w)})
 		}
 	}
 	if idle == "0" && c.Idle == On {
@@ -88,7 +88,7 @@ func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
 // bandwidth is a quota, or noLimit, and a period in microseconds.
 type bandwidth struct{ quota, period uint64 }
 
-// over is b as the text of cpu.max.
+// String is b as the text of cpu.max.
 func (b bandwidth) String() string {
 	return amountText(b.quota, wordMax) + " " + strconv.FormatUint(b.period, 10)
 }

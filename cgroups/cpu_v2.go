@@ -11,6 +11,7 @@ import (
 var cpuFilesV2 = &cpuFiles{
 	weight: "cpu.weight", idle: "cpu.idle", burst: "cpu.max.burst",
 	weightText:   func(w uint16) string { return strconv.Itoa(int(w)) },
+	sameWeight:   func(text string, w uint16) bool { return text == strconv.Itoa(int(w)) },
 	bandwidth:    bandwidthV2,
 	setBandwidth: setBandwidthV2,
 }

@@ -3,8 +3,12 @@
 package cgroups
 
 import (
+	"fmt"
+	"os"
 	"strconv"
 	"strings"
+
+	"github.com/caisson-run/caisson/internal/sys"
 )
 
 // Bounds of Linux's dev_t.
@@ -15,6 +19,31 @@ const (
 
 // A Device is the number of a block device, a whole disk and not a partition.
 type Device struct{ Major, Minor uint32 }
+
+// ParseDevice reads "8:0", or looks up the node of a whole disk, "/dev/vda", in
+// this process's file system.
+//
+// It returns an [InvalidError] if s is something else or a partition, which the
+// kernel does not limit, and an error matching [os.ErrNotExist] if there is no
+// such path.
+func ParseDevice(s string) (Device, error) {
+	var d Device
+	if !strings.HasPrefix(s, "/") {
+		return d, d.UnmarshalText([]byte(s))
+	}
+	major, minor, ok, err := sys.BlockDevice(s)
+	if err != nil {
+		return Device{}, fmt.Errorf("device: %w", err)
+	}
+	if !ok {
+		return Device{}, &InvalidError{Field: "device", Value: s, Reason: "not a block device"}
+	}
+	d = Device{major, minor}
+	if _, err := os.Stat("/sys/dev/block/" + d.String() + "/partition"); err == nil {
+		return Device{}, &InvalidError{Field: "device", Value: s, Reason: "a partition; limits are set on the whole disk"}
+	}
+	return d, nil
+}
 
 // IsZero reports whether the device is 0:0, which is none.
 func (d Device) IsZero() bool { return d == Device{} }

@@ -219,7 +219,16 @@ func (t *groupTree) unborn(ctl Controller, file string) (string, error) {
 	if ctl == ControllerHugeTLB {
 		return wordMax, nil
 	}
-	return "", nil
+	if file != miscFile {
+		return "", nil
+	}
+	b, err := t.c.root.where[ctl].dir.ReadFile("misc.capacity", nil)
+	var lines strings.Builder
+	for line := range strings.Lines(string(b)) {
+		name, _, _ := strings.Cut(line, " ")
+		lines.WriteString(name + " " + wordMax + "\n")
+	}
+	return strings.TrimSpace(lines.String()), err
 }
 
 // freshFiles are the files of a new group that are not empty.

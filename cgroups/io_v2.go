@@ -52,14 +52,10 @@ func (p *planner) ioWeightV2(key string, w Weight) error {
 	if err != nil {
 		return err
 	}
-	on := cost && p.costEnabled()
-	switch {
-	case !cost && !bfq:
+	if !cost && !bfq {
 		return noWeight("this kernel has neither io.weight (CONFIG_BLK_CGROUP_IOCOST) nor io.bfq.weight (the bfq scheduler)")
-	case !on && !bfq && !w.IsDefault():
-		return noWeight("io.cost is not enabled on any device (io.cost.qos) and the bfq scheduler is not there, so nothing heeds a weight")
 	}
-	why := ""
+	on, before, why := cost && p.costEnabled(), len(p.changes), ""
 	// The line of a device is refused where its io.cost is off.
 	if cost && (on || key == "default" || !bfq) {
 		same := func(w uint16) uint16 { return w }
@@ -70,6 +66,9 @@ func (p *planner) ioWeightV2(key string, w Weight) error {
 	}
 	if bfq {
 		return p.ioWeight(bfqWeightFile, key, w, bfqWeight, why)
+	}
+	if !on && !w.IsDefault() && len(p.changes) > before {
+		return noWeight("io.cost is not enabled on any device (io.cost.qos) and the bfq scheduler is not there, so nothing heeds a weight")
 	}
 	return nil
 }
