@@ -109,28 +109,27 @@ func (m *machine) accelerator(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	// With a ramdisk that has no init, the kernel panics at once, and
-	// panic=-1 with -no-reboot makes of that an orderly end.
-	cmd := exec.CommandContext(ctx, m.qemu(), m.args("kvm", "/dev/null", "panic=-1")...)
+	// Without a ramdisk the kernel panics soon, and panic=-1 with -no-reboot
+	// makes of that an orderly end.
+	cmd := exec.CommandContext(ctx, m.qemu(), m.args("kvm", "panic=-1")...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "panic") {
+	if err != nil || !strings.Contains(string(out), "Kernel panic") {
 		return emulation
 	}
 	return "kvm"
 }
 
-func (m *machine) args(accel, ramdisk, cmdline string, more ...string) []string {
+func (m *machine) args(accel, cmdline string, more ...string) []string {
 	args := []string{
 		"-accel", accel, "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-no-reboot",
-		"-display", "none", "-serial", "mon:stdio", "-kernel", m.vmlinuz, "-initrd", ramdisk,
+		"-display", "none", "-serial", "mon:stdio", "-kernel", m.vmlinuz,
 	}
 	console := "ttyS0"
-	switch {
-	case m.kernel.arch == "arm64":
+	if m.kernel.arch == "arm64" {
 		console = "ttyAMA0"
 		args = append(args, "-M", "virt", "-cpu", "max,pauth-impdef=on")
-	default:
+	} else {
 		args = append(args, "-cpu", "max")
 	}
 	return append(append(args, more...), "-append", "console="+console+" psi=1 swapaccount=1 "+cmdline)
@@ -153,7 +152,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.
 	if err := os.WriteFile(ramdisk, slices.Concat(m.base, lists.bytes()), 0o644); err != nil {
 		return err
 	}
-	var drives []string
+	args := []string{"-initrd", ramdisk}
 	for _, name := range []string{"scratch", "swap"} { // /dev/vda, /dev/vdb
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, nil, 0o644); err != nil {
@@ -162,14 +161,14 @@ func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.
 		if err := os.Truncate(path, 128<<20); err != nil {
 			return err
 		}
-		drives = append(drives, "-drive", "if=virtio,format=raw,file="+path)
+		args = append(args, "-drive", "if=virtio,format=raw,file="+path)
 	}
 
 	cmdline := "quiet loglevel=1 panic=-1 caisson.mode=" + e.mode
 	if o.shell {
 		cmdline += " caisson.shell=1"
 	}
-	cmd := exec.CommandContext(ctx, m.qemu(), m.args(m.accel, ramdisk, cmdline, drives...)...)
+	cmd := exec.CommandContext(ctx, m.qemu(), m.args(m.accel, cmdline, args...)...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdout, stdout, time.Second
 	if o.shell {
 		cmd.Stdin = os.Stdin

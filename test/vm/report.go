@@ -127,7 +127,8 @@ func (r *report) count(ctx context.Context, user, pkg string, status int, output
 		return
 	}
 	texts := make(map[string]string)
-	parents := make(map[string]bool)
+	parents := make(map[string]bool) // of subtests
+	blamed := make(map[string]bool)  // parents of failed subtests
 	ran, failed := 0, 0
 	for dec := json.NewDecoder(bytes.NewReader(stream)); dec.More(); {
 		var e event
@@ -153,6 +154,14 @@ func (r *report) count(ctx context.Context, user, pkg string, status int, output
 		case "fail":
 			ran++
 			failed++
+			for i, c := range e.Test {
+				if c == '/' {
+					blamed[e.Test[:i]] = true
+				}
+			}
+			if blamed[e.Test] {
+				continue // for a subtest that was counted
+			}
 			t.failed++
 			r.wrong("%s failed:\n%s", where, tail(texts[e.Test], 40))
 		case "skip":
