@@ -56,6 +56,7 @@ type Cgroup struct {
 	mu sync.Mutex // serialises changes of knobs
 
 	joining sync.Mutex // guards the nodes' tasks
+	hunting sync.Mutex // one killer at a time without cgroup.kill
 
 	stats held
 	knobs knobFiles
@@ -147,13 +148,19 @@ func (c *Cgroup) Close() error {
 }
 
 // failed marks err, a failure below n, as [ErrGone] if n's directory was
-// removed. Every group has cgroup.procs.
+// removed.
 func (n *node) failed(err error) error {
 	if err == nil || errors.Is(err, ErrGone) || !kernfs.IsGone(err) {
 		return err
 	}
-	if there, e := n.dir.Has("cgroup.procs"); e == nil && !there {
+	if n.gone() {
 		return &goneError{err}
 	}
 	return err
+}
+
+// gone reports whether the directory was removed: every group has cgroup.procs.
+func (n *node) gone() bool {
+	there, err := n.dir.Has(fileProcs)
+	return err == nil && !there
 }

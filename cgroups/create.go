@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 // Create makes the group at path, relative to the tops, and puts it under the
@@ -39,21 +40,27 @@ func (r *Root) Create(path string, want Controllers) (*Cgroup, error) {
 	if err := r.has(want); err != nil {
 		return nil, err
 	}
-	c := &Cgroup{root: r, path: path, nodes: make([]*node, 0, len(r.hierarchies))}
+	c := &Cgroup{root: r, path: path}
 	for _, h := range r.hierarchies {
 		if h != r.unified && h.controllers&want == 0 {
 			continue
 		}
-		n, err := h.create(path)
-		if err != nil {
+		if err := c.extend(h, want); err != nil {
 			return nil, errors.Join(err, c.discard())
 		}
-		c.place(n, want)
-	}
-	if err := c.prepare(want); err != nil {
-		return nil, errors.Join(err, c.discard())
 	}
 	return c, nil
+}
+
+// extend makes the group in h, with what it needs to work there.
+func (c *Cgroup) extend(h *hierarchy, want Controllers) error {
+	n, err := h.create(c.path)
+	if err != nil {
+		return err
+	}
+	have, err := n.prepare(c.path, want)
+	c.place(n, have)
+	return err
 }
 
 // has reports whether all of want can be had.
@@ -103,39 +110,62 @@ func (h *hierarchy) create(path string) (*node, error) {
 	return n, nil
 }
 
-// place puts n into the group, with those of want that are in its tree.
-func (c *Cgroup) place(n *node, want Controllers) {
-	c.nodes = append(c.nodes, n)
-	for _, ctl := range (n.in.controllers & want).List() {
-		c.at[ctl] = n
+// prepare makes the controllers of a new directory work and returns those that
+// it is under: on v2 at least its tree's among want, on v1 all of its tree.
+func (n *node) prepare(path string, want Controllers) (Controllers, error) {
+	if n.in.v2 {
+		return n.enable(path, n.in.controllers&want)
 	}
+	if n.in.controllers.Has(ControllerCPUSet) {
+		if err := n.inheritCPUSet(path); err != nil {
+			return 0, err
+		}
+	}
+	return n.in.controllers, nil
+}
+
+// place puts n into the group, under the given controllers.
+func (c *Cgroup) place(n *node, under Controllers) {
+	c.layout.Lock()
+	defer c.layout.Unlock()
+	order := func(n *node) int { return slices.Index(c.root.hierarchies, n.in) }
+	i := 0
+	for i < len(c.nodes) && order(c.nodes[i]) < order(n) {
+		i++
+	}
+	c.nodes = slices.Insert(slices.Clip(c.nodes), i, n) // readers may hold the old slice
 	if n.in == c.root.unified {
 		c.uni = n
 	}
+	c.put(n, under)
 }
 
-// prepare makes the controllers of a new group work.
-func (c *Cgroup) prepare(want Controllers) error {
-	if c.uni != nil {
-		if err := c.root.enable(c.uni, c.path, c.uni.in.controllers&want); err != nil {
-			return err
-		}
+// put notes where the files of some controllers are. c.layout is held.
+func (c *Cgroup) put(n *node, under Controllers) {
+	for _, ctl := range under.List() {
+		c.at[ctl] = n
 	}
-	if n := c.at[ControllerCPUSet]; n != nil && !n.in.v2 {
-		return n.inheritCPUSet(c.path)
-	}
-	return nil
 }
 
 // discard undoes a Create that failed.
 func (c *Cgroup) discard() error {
 	var errs []error
 	for _, n := range c.nodes {
-		if err := n.in.dir.Rmdir(c.path, n.dir.ID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("left behind: %w", err))
-		}
+		errs = append(errs, n.discard(c.path))
 	}
-	return errors.Join(append(errs, c.Close())...)
+	return errors.Join(errs...)
+}
+
+// discard removes a directory that was just made.
+func (n *node) discard(path string) error {
+	err := n.in.dir.Rmdir(path, n.dir.ID())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("left behind: %w", err)
+	}
+	return errors.Join(err, n.dir.Close())
 }
 
 // Open holds the existing group at path, relative to the tops, in every tree

@@ -52,30 +52,28 @@ const (
 
 // enable puts the v2 directory n, at path, under want: the groups above it pass
 // the controllers on, each as far as it does not. What n has already tells
-// whether anything is to do, in one read.
-func (r *Root) enable(n *node, path string, want Controllers) error {
+// whether anything is to do, in one read. It returns what n is under as far as
+// it knows: at least want.
+func (n *node) enable(path string, want Controllers) (Controllers, error) {
 	if want == 0 {
-		return nil
+		return 0, nil
 	}
 	have, err := readControllers(n.dir, fileControllers)
 	if err != nil || have&want == want {
-		return n.failed(err)
+		return have, n.failed(err)
 	}
-	// Two writers cannot harm each other, but each would read in vain.
-	r.enabling.Lock()
-	defer r.enabling.Unlock()
 	top := n.in.dir
 	if err := enableBelow(top, "", want); err != nil {
-		return err
+		return have, err
 	}
-	for i, b := range path {
-		if b == '/' {
+	for i := range len(path) {
+		if path[i] == '/' {
 			if err := enableBelow(top, path[:i+1], want); err != nil {
-				return err
+				return have, err
 			}
 		}
 	}
-	return nil
+	return have | want, nil
 }
 
 // enableBelow makes the group with this prefix ("" or "a/") pass want on to its

@@ -12,7 +12,7 @@ import (
 func (d *Dir) SetXattr(name, value string) error {
 	err := d.xattr(func(fd int) error { return unix.Fsetxattr(fd, name, []byte(value), 0) })
 	if err != nil {
-		return &FileError{Op: "setxattr " + name, Path: d.path, Data: value, Err: err}
+		return &FileError{Op: "setxattr " + name, Path: d.path, Err: err}
 	}
 	return nil
 }
