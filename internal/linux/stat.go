@@ -30,7 +30,7 @@ func ParseStat(b []byte) (Stat, error) {
 	if open < 2 || end < open || b[open-1] != ' ' {
 		return Stat{}, errStat
 	}
-	const state, ppid, start = 3 - 3, 4 - 3, 22 - 3 // fields are counted from 1, and 3 follows the name
+	const state, ppid, start = 0, 1, 19 // after the name; fields 3, 4 and 22 of the manual
 	f := bytes.Fields(b[end+2:])
 	if len(f) <= start || len(f[state]) != 1 || !isLetter(f[state][0]) {
 		return Stat{}, errStat
