@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package isolation runs work in sandboxes on one machine: create, start,
+// change any limit while it runs, watch for pressure, destroy, and find
+// everything again after a restart.
+//
+// # Model
+//
+// A [Host] is one agent's sandboxes on one machine: a state directory and a
+// parent cgroup. A [Sandbox] is one of them. Three plain calls, [Host.Create],
+// [Host.Destroy] and [Host.Check], serve every kind of container; everything
+// else a [Driver] offers on top, and what it does not offer answers
+// [ErrNotSupported].
+//
+// The built-in native driver is made of [Isolator] values, each of which owns
+// one part of a sandbox: its cgroup, its namespaces, its process. An embedder
+// adds isolators of its own through [Config].
+//
+// # What survives what
+//
+// Closing a Host frees its descriptors and leaves the sandboxes running. A
+// record of intent is on disk before the first kernel object of a sandbox is
+// made, so [Open] finds whatever an earlier process left: it adopts what is
+// whole, removes what is half-made, and says which and why.
+//
+// # Limits of this package
+//
+// It never logs, never waits for processes that it did not start, and never
+// removes what it did not create. Exit statuses of processes that ended while
+// no Host was open are not known to it.
+package isolation

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/checkpoint"
+	"github.com/caisson-run/caisson/internal/linux"
+)
+
+// Config says where a [Host] keeps its sandboxes. The zero Config is a working
+// one.
+type Config struct {
+	// Root is the state directory, made if it is missing. It belongs on a
+	// file system that is empty after a reboot. Empty is "/run/caisson".
+	Root string
+
+	// Parent is the group below which every sandbox gets its own, relative
+	// to each hierarchy's top; made if it is missing. Empty is "caisson".
+	Parent string
+
+	// CgroupMount is where the cgroup file systems are: another path than
+	// "/sys/fs/cgroup", which empty means, for an agent that runs in a
+	// container and has the host's mounted elsewhere.
+	CgroupMount string
+
+	// Shared lets several processes have hosts on one Root, each operation
+	// waiting for the others' to end. By default the first process has the
+	// Root alone, and others get [ErrLocked].
+	Shared bool
+
+	// Isolators are added to the native driver's, behind the built-in ones.
+	Isolators []Isolator
+
+	// Drivers are added to the native one, by the name that Spec.Driver uses.
+	Drivers map[string]Driver
+}
+
+// Host is one agent's sandboxes on one machine. It is safe for concurrent use.
+type Host struct {
+	cfg     Config
+	boot    string
+	dir     *checkpoint.Dir
+	lock    *rootLock
+	drivers map[string]Driver
+	native  *nativeDriver
+
+	recovered []Recovery
+
+	mu        sync.Mutex
+	sandboxes map[string]*Sandbox
+	closed    bool
+}
+
+// Open opens the host of cfg, and finds what earlier processes left there:
+// whole sandboxes are adopted, half-made ones removed. [Host.Recovered] says
+// which and why.
+//
+// It fails with [ErrLocked] if another process has the state directory,
+// [ErrNotSupported] if this machine has no cgroups to work with, and
+// os.ErrPermission without the right to use them.
+func Open(ctx context.Context, cfg Config) (*Host, error) {
+	cfg.Root = cmp.Or(cfg.Root, "/run/caisson")
+	cfg.Parent = cmp.Or(cfg.Parent, "caisson")
+	if !filepath.IsAbs(cfg.Root) {
+		return nil, &InvalidError{Field: "root", Value: clip(cfg.Root), Reason: "not an absolute path"}
+	}
+	boot, err := linux.BootID()
+	if err != nil {
+		return nil, fmt.Errorf("open host: %w", err)
+	}
+	dir, err := checkpoint.Open(filepath.Join(cfg.Root, "sandboxes"))
+	if err != nil {
+		return nil, fmt.Errorf("open host: %w", err)
+	}
+	lock, err := lockRoot(cfg.Root, cfg.Shared)
+	if err != nil {
+		return nil, fmt.Errorf("open host: %w", err)
+	}
+	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, sandboxes: map[string]*Sandbox{}}
+	if err := h.open(ctx); err != nil {
+		return nil, fmt.Errorf("open host: %w", errors.Join(err, h.Close()))
+	}
+	return h, nil
+}
+
+func (h *Host) open(ctx context.Context) error {
+	unlock, err := h.lock.operation(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	own, err := checkpoint.Open(h.cfg.Root)
+	if err != nil {
+		return err
+	}
+	native, err := openNative(h.cfg, own)
+	if err != nil {
+		return err
+	}
+	h.native = native
+	h.drivers = map[string]Driver{"": native, nativeName: native}
+	for name, d := range h.cfg.Drivers {
+		if _, taken := h.drivers[name]; taken || d == nil {
+			return &InvalidError{Field: "drivers", Value: clip(name), Reason: "the name is taken, or the driver is nil"}
+		}
+		h.drivers[name] = d
+	}
+	return h.recover(ctx)
+}
+
+// Mode is the layout of cgroups that the host works with.
+func (h *Host) Mode() cgroups.Mode { return h.native.root.Mode() }
+
+// Root is the machine's cgroup hierarchies, for doctors and monitors. It is
+// the host's: do not close it.
+func (h *Host) Root() *cgroups.Root { return h.native.root }
+
+// Create makes a sandbox, whole or not at all; its process is started by
+// [Sandbox.Start]. Creating a sandbox that exists with an equal spec returns
+// that sandbox.
+//
+// It fails with [ErrInvalid] before anything is touched, [ErrExists] if the id
+// has another spec, [ErrNotSupported] if this machine lacks what the spec asks
+// for, or what the kernel answered.
+func (h *Host) Create(ctx context.Context, spec Spec) (*Sandbox, error) {
+	s, err := h.create(ctx, spec.Clone())
+	return s, wrap("create", clip(spec.ID), err)
+}
+
+func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	driver, ok := h.drivers[spec.Driver]
+	if !ok {
+		return nil, &InvalidError{Field: "driver", Value: clip(spec.Driver), Reason: "no such driver"}
+	}
+	unlock, err := h.lock.operation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+
+	s := newSandbox(h, driver, newRecord(spec, h.boot, time.Now()))
+	if err := s.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	for {
+		existing, err := h.enter(s)
+		if err != nil {
+			return nil, err
+		}
+		if existing == nil {
+			break
+		}
+		if lives, err := existing.sameSpec(ctx, spec); err != nil {
+			return nil, err
+		} else if lives {
+			return existing, nil
+		}
+		h.leave(existing)
+	}
+	if err := s.make(ctx); err != nil {
+		s.gone = true
+		h.leave(s)
+		return nil, err
+	}
+	return s, nil
+}
+
+// Destroy ends every process of the sandbox and leaves nothing of it. An id
+// that is not there is nil, so it may be repeated.
+//
+// When ctx ends first, the error says what is still there; the sandbox is then
+// half destroyed, and Destroy may be called again.
+func (h *Host) Destroy(ctx context.Context, id string) error {
+	s, err := h.Sandbox(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return wrap("destroy", clip(id), err)
+	}
+	return s.Destroy(ctx)
+}
+
+// Check tells the truth about one sandbox, as it is now.
+func (h *Host) Check(ctx context.Context, id string) (Status, error) {
+	s, err := h.Sandbox(ctx, id)
+	if err != nil {
+		return Status{}, wrap("check", clip(id), err)
+	}
+	return s.Check(ctx)
+}
+
+// Sandbox is the sandbox called id, or [ErrNotFound].
+func (h *Host) Sandbox(ctx context.Context, id string) (*Sandbox, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	s, ok := h.sandboxes[id]
+	closed := h.closed
+	h.mu.Unlock()
+	switch {
+	case closed:
+		return nil, ErrClosed
+	case ok:
+		return s, nil
+	case h.cfg.Shared:
+		return h.find(ctx, id)
+	}
+	return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+}
+
+// Selector chooses sandboxes by labels: each of its pairs must be there. The
+// nil Selector chooses all.
+type Selector map[string]string
+
+// Matches reports whether labels has every pair of the selector.
+func (sel Selector) Matches(labels map[string]string) bool {
+	for k, v := range sel {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Sandboxes goes through the sandboxes that match, by id, as they were when it
+// was called.
+func (h *Host) Sandboxes(sel Selector) iter.Seq[*Sandbox] {
+	h.mu.Lock()
+	all := slices.Collect(maps.Values(h.sandboxes))
+	h.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Sandbox) int { return cmp.Compare(a.id, b.id) })
+	return func(yield func(*Sandbox) bool) {
+		for _, s := range all {
+			if sel.Matches(s.Labels()) && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// Remove takes away what [Open] made on this machine: the parent group and the
+// state directory's own files. It fails with [ErrState] while there are
+// sandboxes. Close still has to be called.
+func (h *Host) Remove(ctx context.Context) error {
+	unlock, err := h.lock.operation(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	names, err := h.dir.Names()
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("remove host: %w: sandbox %q is there", ErrState, names[0])
+	}
+	if err := h.native.parent.remove(ctx); err != nil {
+		return fmt.Errorf("remove host: %w", err)
+	}
+	return h.lock.remove()
+}
+
+// Close frees the host's descriptors and goroutines. The sandboxes live on.
+// Closing twice is nil.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	all := slices.Collect(maps.Values(h.sandboxes))
+	h.sandboxes = nil
+	h.mu.Unlock()
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, s.close())
+	}
+	if h.native != nil {
+		errs = append(errs, h.native.close())
+	}
+	errs = append(errs, h.lock.close())
+	return errors.Join(errs...)
+}
+
+// enter puts s among the sandboxes, unless there is one of its id already.
+func (h *Host) enter(s *Sandbox) (existing *Sandbox, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	if e, ok := h.sandboxes[s.id]; ok {
+		return e, nil
+	}
+	h.sandboxes[s.id] = s
+	return nil, nil
+}
+
+func (h *Host) leave(s *Sandbox) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sandboxes[s.id] == s {
+		delete(h.sandboxes, s.id)
+	}
+}

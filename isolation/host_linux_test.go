@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestOneHostHasItsRoot(t *testing.T) {
+	cfg := config(t)
+	h, err := isolation.Open(deadline(t), cfg)
+	require.NoError(t, err)
+	_, err = isolation.Open(deadline(t), cfg)
+	require.ErrorIs(t, err, isolation.ErrLocked)
+	shared := cfg
+	shared.Shared = true
+	_, err = isolation.Open(deadline(t), shared)
+	require.ErrorIs(t, err, isolation.ErrLocked)
+	require.NoError(t, h.Close())
+	require.NoError(t, h.Close(), "closing twice is nil")
+	_, err = h.Create(deadline(t), spec(t, "late", "wait"))
+	require.ErrorIs(t, err, isolation.ErrClosed)
+
+	openWith(t, shared)
+	_, err = isolation.Open(deadline(t), cfg)
+	require.ErrorIs(t, err, isolation.ErrLocked, "who wants it alone has to wait for the others")
+}
+
+func TestSharedHostsSeeEachOther(t *testing.T) {
+	cfg := config(t)
+	cfg.Shared = true
+	a, b := openWith(t, cfg), must(isolation.Open(deadline(t), cfg))
+	defer b.Close()
+	box := started(t, a, spec(t, "web", "wait"))
+
+	st, err := b.Check(deadline(t), "web")
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateRunning, st.State)
+	other, err := b.Sandbox(deadline(t), "web")
+	require.NoError(t, err)
+	_, err = other.Update(deadline(t), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(44)}})
+	require.NoError(t, err)
+	_, err = box.Update(deadline(t), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(45)}})
+	require.NoError(t, err)
+	_, err = b.Create(deadline(t), spec(t, "web", "exit", "0"))
+	require.ErrorIs(t, err, isolation.ErrExists)
+
+	require.NoError(t, b.Destroy(deadline(t), "web"))
+	_, err = box.Wait(deadline(t))
+	require.NoError(t, err, "who started it learns how it ended")
+	require.NoError(t, box.Destroy(deadline(t)))
+	_, err = a.Check(deadline(t), "web")
+	require.ErrorIs(t, err, isolation.ErrNotFound)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// agent runs an agent of its own until it has started sandbox id, and kills it
+// at once.
+func killedAgent(t *testing.T, cfg isolation.Config, id string, child ...string) {
+	t.Helper()
+	cmd := testutil.Child(t, "agent", append([]string{cfg.Root, cfg.Parent, id}, child...)...)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "started\n", line)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+}
+
+func TestSandboxSurvivesItsAgent(t *testing.T) {
+	cfg := config(t)
+	killedAgent(t, cfg, "web", "wait")
+	h := openWith(t, cfg)
+	require.Len(t, h.Recovered(), 1)
+	assert.True(t, h.Recovered()[0].Adopted, "%v", h.Recovered())
+
+	box, err := h.Sandbox(deadline(t), "web")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"made": "before"}, box.Labels())
+	st, err := box.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateRunning, st.State)
+	_, err = box.Update(deadline(t), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(50)}})
+	require.NoError(t, err)
+
+	require.NoError(t, box.Signal(deadline(t), syscall.SIGKILL))
+	exit, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.False(t, exit.Known, "it was another process's child: %v", exit)
+	require.NoError(t, box.Destroy(deadline(t)))
+	nothingOf(t, cfg, "web")
+}
+
+func TestEndWhileNobodyWasThere(t *testing.T) {
+	cfg := config(t)
+	killedAgent(t, cfg, "job", "wait")
+	procs := must(os.ReadFile(filepath.Join(someTree(t, cfg, "job"), "cgroup.procs")))
+	var pid int
+	must(fmt.Sscan(string(procs), &pid))
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.Eventually(t, func() bool {
+		left, err := os.ReadFile(filepath.Join(someTree(t, cfg, "job"), "cgroup.procs"))
+		return err == nil && len(left) == 0
+	}, testutil.Patience(5e9), 1e7)
+
+	h := openWith(t, cfg)
+	box, err := h.Sandbox(deadline(t), "job")
+	require.NoError(t, err)
+	exit, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.False(t, exit.Known)
+	assert.Equal(t, "unknown", exit.String())
+}
+
+// someTree is the directory of id in a mounted tree.
+func someTree(t *testing.T, cfg isolation.Config, id string) string {
+	t.Helper()
+	mounts, err := testutil.CgroupMounts()
+	require.NoError(t, err)
+	for _, m := range mounts {
+		dir := filepath.Join(m.Path, cfg.Parent, id)
+		if _, err := os.Stat(dir); err == nil {
+			return dir
+		}
+	}
+	t.Fatalf("no tree has %s/%s", cfg.Parent, id)
+	return ""
+}
+
+func TestHalfMadeIsRemoved(t *testing.T) {
+	cfg := config(t)
+	h, err := isolation.Open(deadline(t), cfg)
+	require.NoError(t, err)
+	box := create(t, h, spec(t, "half", "wait"))
+	require.NoError(t, h.Close())
+	// As if the process had died before it could say that the sandbox is whole.
+	path := filepath.Join(cfg.Root, "sandboxes", "half.state")
+	lines := strings.SplitAfter(string(must(os.ReadFile(path))), "\n")
+	require.NoError(t, os.WriteFile(path, []byte(lines[0]), 0o600))
+
+	h = openWith(t, cfg)
+	require.Len(t, h.Recovered(), 1)
+	assert.False(t, h.Recovered()[0].Adopted)
+	assert.NoError(t, h.Recovered()[0].Err)
+	nothingOf(t, cfg, box.ID())
+}
+
+func TestOtherBootIsForgotten(t *testing.T) {
+	cfg := config(t)
+	killedAgent(t, cfg, "old", "wait")
+	path := filepath.Join(cfg.Root, "sandboxes", "old.state")
+	text := string(must(os.ReadFile(path)))
+	boot := strings.TrimSpace(string(must(os.ReadFile("/proc/sys/kernel/random/boot_id"))))
+	require.Contains(t, text, boot)
+	other := strings.Replace(text, boot, "00000000-0000-0000-0000-000000000000", 1)
+	require.NoError(t, os.WriteFile(path, []byte(other), 0o600))
+	h := must(isolation.Open(deadline(t), cfg))
+	require.Len(t, h.Recovered(), 1)
+	assert.False(t, h.Recovered()[0].Adopted)
+	_, err := h.Check(deadline(t), "old")
+	require.ErrorIs(t, err, isolation.ErrNotFound)
+	require.NoError(t, h.Close())
+
+	// What the record said of another boot was believed in nothing: the
+	// process, which is there in truth, was not touched.
+	require.NotEmpty(t, must(os.ReadFile(filepath.Join(someTree(t, cfg, "old"), "cgroup.procs"))))
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	openWith(t, cfg)
+}
+
+func TestCorruptRecordIsLeftAlone(t *testing.T) {
+	cfg := config(t)
+	killedAgent(t, cfg, "web", "wait")
+	path := filepath.Join(cfg.Root, "sandboxes", "web.state")
+	text := must(os.ReadFile(path))
+	for name, bad := range map[string][]byte{
+		"empty": {}, "garbage": []byte("garbage\n"), "newer": []byte(strings.Replace(string(text), `"v":1`, `"v":2`, 1)),
+	} {
+		require.NoError(t, os.WriteFile(path, bad, 0o600))
+		h := must(isolation.Open(deadline(t), cfg))
+		require.Len(t, h.Recovered(), 1, name)
+		assert.True(t, isolation.IsCorrupt(h.Recovered()[0].Err), "%s: %v", name, h.Recovered())
+		require.NoError(t, h.Close())
+	}
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	h := openWith(t, cfg)
+	st, err := h.Check(deadline(t), "web")
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateRunning, st.State, "nothing was destroyed on the strength of a bad file")
+}
+
+func TestFullDisk(t *testing.T) {
+	cfg := config(t)
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	cfg.Root = filepath.Join(dir, "state")
+	h := openWith(t, cfg)
+	box := started(t, h, spec(t, "before", "wait"))
+
+	full, err := os.Create(filepath.Join(dir, "full"))
+	require.NoError(t, err)
+	for err == nil {
+		_, err = full.Write(make([]byte, 4096))
+	}
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, full.Close())
+
+	_, err = h.Create(deadline(t), spec(t, "after", "wait"))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	nothingOf(t, cfg, "after")
+	require.NoError(t, box.Destroy(deadline(t)), "destroying needs no room")
+	nothingOf(t, cfg, "before")
+	require.NoError(t, os.Remove(full.Name()))
+	create(t, h, spec(t, "after", "wait"))
+}
+
+func TestReadOnlyState(t *testing.T) {
+	cfg := config(t)
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", syscall.MS_RDONLY, ""))
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	cfg.Root = filepath.Join(dir, "state")
+	_, err := isolation.Open(deadline(t), cfg)
+	require.ErrorIs(t, err, syscall.EROFS)
+}
+
+func TestNoRoot(t *testing.T) {
+	testutil.Require(t, testutil.Unprivileged)
+	_, err := isolation.Open(context.Background(), isolation.Config{Root: t.TempDir(), Parent: testutil.CgroupName(t)})
+	require.Error(t, err)
+	assert.True(t, os.IsPermission(err) || strings.Contains(err.Error(), "permission denied"), "%v", err)
+}
+
+func TestSelectors(t *testing.T) {
+	h := open(t)
+	for id, tier := range map[string]string{"a": "front", "b": "back", "c": "front"} {
+		s := spec(t, id, "wait")
+		s.Labels = map[string]string{"tier": tier, "app": "x"}
+		create(t, h, s)
+	}
+	ids := func(sel isolation.Selector) (out []string) {
+		for s := range h.Sandboxes(sel) {
+			out = append(out, s.ID())
+		}
+		return out
+	}
+	assert.Equal(t, []string{"a", "b", "c"}, ids(nil))
+	assert.Equal(t, []string{"a", "c"}, ids(isolation.Selector{"tier": "front"}))
+	assert.Equal(t, []string{"b"}, ids(isolation.Selector{"tier": "back", "app": "x"}))
+	assert.Empty(t, ids(isolation.Selector{"tier": ""}))
+}
+
+// three is a driver with the three calls and nothing else.
+type three struct{ there map[string]bool }
+
+func (d three) Create(_ context.Context, c *isolation.Container) error {
+	d.there[c.Spec.ID] = true
+	return c.Save("made")
+}
+
+func (d three) Destroy(_ context.Context, c *isolation.Container) error {
+	delete(d.there, c.Spec.ID)
+	return nil
+}
+
+func (d three) Check(_ context.Context, c *isolation.Container) (isolation.Status, error) {
+	var saved string
+	if ok, err := c.Saved(&saved); err != nil || !ok || !d.there[c.Spec.ID] {
+		return isolation.Status{}, isolation.ErrNotFound
+	}
+	return isolation.Status{State: isolation.StateRunning}, nil
+}
+
+func TestDriverWithThreeCalls(t *testing.T) {
+	cfg := config(t)
+	d := three{there: map[string]bool{}}
+	cfg.Drivers = map[string]isolation.Driver{"three": d}
+	h := must(isolation.Open(deadline(t), cfg))
+	for _, id := range []string{"stays", "vanishes"} {
+		box := create(t, h, isolation.Spec{ID: id, Driver: "three", Process: isolation.Process{Args: []string{"x"}}})
+		st, err := box.Check(deadline(t))
+		require.NoError(t, err)
+		assert.Equal(t, "three", st.Driver)
+		require.ErrorIs(t, box.Start(deadline(t)), isolation.ErrNotSupported)
+		_, err = box.Update(deadline(t), cgroups.Resources{})
+		require.ErrorIs(t, err, isolation.ErrNotSupported)
+		for _, err := range box.Watch(deadline(t)) {
+			require.ErrorIs(t, err, isolation.ErrNotSupported)
+		}
+	}
+	require.NoError(t, h.Close())
+	delete(d.there, "vanishes")
+	h = openWith(t, cfg)
+	require.Len(t, h.Recovered(), 2)
+	assert.True(t, h.Recovered()[0].Adopted)
+	assert.False(t, h.Recovered()[1].Adopted, "what vanished is taken off the books")
+	require.NoError(t, h.Destroy(deadline(t), "stays"))
+	assert.Empty(t, d.there)
+}
+
+// TestManySandboxes holds what an idle sandbox costs the agent.
+func TestManySandboxes(t *testing.T) {
+	n := 1000
+	if testutil.Emulated() {
+		n = 100
+	}
+	h := open(t)
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	create(t, h, spec(t, "warm", "wait"))
+	before, goroutines := heap(), runtime.NumGoroutine()
+	for i := range n {
+		s := spec(t, fmt.Sprintf("idle-%d", i), "wait")
+		s.Resources.PIDs.Max = cgroups.Count(10)
+		create(t, h, s)
+	}
+	each := (heap() - before) / uint64(n)
+	t.Logf("%d bytes of heap a sandbox", each)
+	assert.Less(t, each, uint64(16<<10))
+	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines+2)
+}
+
+func TestStatDoesNotAllocate(t *testing.T) {
+	h := open(t)
+	box := started(t, h, spec(t, "stat", "wait"))
+	var st cgroups.Stats
+	require.NoError(t, box.Stat(&st))
+	assert.Zero(t, testing.AllocsPerRun(50, func() {
+		if err := box.Stat(&st); err != nil {
+			t.Error(err)
+		}
+	}))
+}

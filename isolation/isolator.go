@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"os"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// An Isolator owns one part of a sandbox in the native driver: its cgroup, its
+// namespaces, its process, and what an embedder adds through [Config].
+//
+// Prepare runs in order, Cleanup in reverse order. If a Prepare fails, the
+// Cleanup of every isolator up to and including it runs.
+type Isolator interface {
+	// Name is what errors call it: "cgroup".
+	Name() string
+
+	// Prepare makes what must exist before the process does.
+	Prepare(ctx context.Context, c *Container) error
+
+	// Cleanup takes apart what Prepare made, also half-made or made by an
+	// earlier process. It may be repeated.
+	Cleanup(ctx context.Context, c *Container) error
+}
+
+// What an isolator does besides is found by type assertion.
+type (
+	// LaunchIsolator has a say in how the process is started. It only fills
+	// in l; nothing is touched yet.
+	LaunchIsolator interface {
+		Launch(c *Container, l *Launch) error
+	}
+
+	// StartedIsolator acts once the process runs. If it fails, the process
+	// is killed and Start fails.
+	StartedIsolator interface {
+		Started(ctx context.Context, c *Container, pid int) error
+	}
+
+	// UpdateIsolator changes its part of a running sandbox. If a later
+	// isolator fails, it is called again with the values from before.
+	UpdateIsolator interface {
+		Update(ctx context.Context, c *Container, r cgroups.Resources) error
+	}
+
+	// RecoverIsolator finds its part again in a new process, by c.Spec and
+	// by the kernel's own facts. A part that vanished is an error that
+	// matches [ErrNotFound].
+	RecoverIsolator interface {
+		Recover(ctx context.Context, c *Container) error
+	}
+
+	// ReleaseIsolator frees what it holds in this process; the sandbox lives
+	// on.
+	ReleaseIsolator interface {
+		Release(c *Container) error
+	}
+)
+
+// Launch is how a process is to be started: plain data that the isolators fill
+// in one after the other.
+type Launch struct {
+	Path string   // the program, an absolute path or one relative to Dir
+	Args []string // Args[0] is the program's own name
+	Env  []string
+	Dir  string
+
+	New      namespaces.Kinds // namespaces of its own
+	UIDMap   namespaces.IDMaps
+	GIDMap   namespaces.IDMaps
+	Hostname string // set if New has UTS
+	Loopback bool   // bring lo up; New must have Network
+
+	Mounts []Mount // made in order, after the mount namespace turned private
+
+	User          User
+	Capabilities  uint64 // bit set; all bits leave them as they are
+	NewPrivileges bool
+	Rlimits       []Rlimit
+
+	Files []*os.File // descriptors 0, 1, 2 ...; nil is /dev/null
+
+	// UnifiedFD is the cgroup2 directory to be born in, and TaskFDs the open
+	// v1 "tasks" files to join; both must stay open until the process runs.
+	UnifiedFD int // -1: none
+	TaskFDs   []int
+}
+
+// Mount is one mount(2) in the sandbox's mount namespace.
+type Mount struct {
+	Source, Target, Type string
+	Flags                uintptr // MS_NOSUID and so on
+	Data                 string
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// cgroupIsolator owns the sandbox's group: it is prepared first and cleaned up
+// last, and ends the processes on the way.
+type cgroupIsolator struct {
+	root   *cgroups.Root
+	parent string
+}
+
+func (*cgroupIsolator) Name() string { return "cgroup" }
+
+func (i *cgroupIsolator) path(c *Container) string { return i.parent + "/" + c.Spec.ID }
+
+// Prepare makes the group with its limits.
+func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
+	g, err := i.root.Create(i.path(c), c.Spec.Controllers)
+	if err != nil {
+		return err
+	}
+	c.Cgroup = g
+	_, err = g.Update(ctx, c.Spec.Resources)
+	return err
+}
+
+// Launch has the process born in the group.
+func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
+	join, err := c.Cgroup.Join()
+	if err != nil {
+		return err
+	}
+	l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
+	return nil
+}
+
+// Started gives up the descriptors that only a start needs.
+func (i *cgroupIsolator) Started(_ context.Context, c *Container, _ int) error {
+	return c.Cgroup.CloseJoin()
+}
+
+// Recover opens the group of an earlier process.
+func (i *cgroupIsolator) Recover(_ context.Context, c *Container) error {
+	g, err := i.root.Open(i.path(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return err
+	}
+	g.Own()
+	c.Cgroup = g
+	return nil
+}
+
+// Cleanup ends every process and removes the group.
+func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
+	if c.Cgroup == nil {
+		// Made by an earlier process, or not at all.
+		if err := i.Recover(ctx, c); err != nil {
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+	}
+	populated, err := c.Cgroup.Populated()
+	if err == nil && populated {
+		err = c.Cgroup.Kill(ctx)
+	}
+	if err == nil {
+		err = c.Cgroup.Remove(ctx)
+	}
+	if err != nil && !errors.Is(err, cgroups.ErrGone) {
+		return err
+	}
+	return nil
+}
+
+// Release frees the group's descriptors.
+func (i *cgroupIsolator) Release(c *Container) error {
+	if c.Cgroup == nil {
+		return nil
+	}
+	return c.Cgroup.Close()
+}

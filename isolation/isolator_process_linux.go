@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"cmp"
+
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// namespaceIsolator gives the sandbox namespaces of its own, at its start.
+type namespaceIsolator struct{}
+
+func (namespaceIsolator) Name() string                              { return "namespaces" }
+func (namespaceIsolator) Prepare(context.Context, *Container) error { return nil }
+func (namespaceIsolator) Cleanup(context.Context, *Container) error { return nil }
+
+func (namespaceIsolator) Launch(c *Container, l *Launch) error {
+	n := c.Spec.Namespaces
+	l.New = n.kinds()
+	l.UIDMap, l.GIDMap = n.UIDMap, n.GIDMap
+	if l.New.Has(namespaces.UTS) {
+		l.Hostname = cmp.Or(c.Spec.Hostname, c.Spec.ID)
+	}
+	l.Loopback = l.New.Has(namespaces.Network)
+	if l.New.Has(namespaces.PID) {
+		// The caller's /proc would show the caller's processes.
+		l.Mounts = append(l.Mounts, Mount{
+			Source: "proc", Target: "/proc", Type: "proc",
+			Flags: syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC,
+		})
+	}
+	return nil
+}
+
+// processIsolator says what runs and as whom.
+type processIsolator struct{}
+
+func (processIsolator) Name() string                              { return "process" }
+func (processIsolator) Prepare(context.Context, *Container) error { return nil }
+func (processIsolator) Cleanup(context.Context, *Container) error { return nil }
+
+func (processIsolator) Launch(c *Container, l *Launch) error {
+	p := c.Spec.Process
+	path, err := lookPath(p)
+	if err != nil {
+		return err
+	}
+	caps, err := capabilitySet(p.Capabilities)
+	if err != nil {
+		return err
+	}
+	l.Path, l.Args, l.Env, l.Dir = path, p.Args, p.Env, cmp.Or(p.Dir, "/")
+	l.User, l.Capabilities, l.NewPrivileges, l.Rlimits = p.User, caps, p.NewPrivileges, p.Rlimits
+	return nil
+}
+
+// defaultPath is where programs are looked for without a PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// lookPath finds the program in the PATH that the process will have.
+func lookPath(p Process) (string, error) {
+	name := p.Args[0]
+	if strings.ContainsRune(name, '/') {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(cmp.Or(p.Dir, "/"), name)
+		}
+		return name, executable(name)
+	}
+	search := defaultPath
+	for _, e := range p.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	for _, dir := range filepath.SplitList(search) {
+		// A relative element would mean the caller's directory.
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		if path := filepath.Join(dir, name); executable(path) == nil {
+			return path, nil
+		}
+	}
+	return "", &os.PathError{Op: "exec", Path: name, Err: errors.Join(os.ErrNotExist, errors.New("not in "+search))}
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return &os.PathError{Op: "exec", Path: path, Err: errors.Unwrap(err)}
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return &os.PathError{Op: "exec", Path: path, Err: syscall.EACCES}
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func([]string) int{
+		"exit":  childExit,
+		"wait":  childWait,
+		"hog":   childHog,
+		"forks": childForks,
+		"agent": childAgent,
+		"whoami": func([]string) int {
+			host, _ := os.Hostname()
+			dir, _ := os.Getwd()
+			fmt.Printf("pid=%d uid=%d gid=%d host=%s dir=%s env=%v\n", os.Getpid(), os.Getuid(), os.Getgid(), host, dir, os.Environ())
+			return 0
+		},
+	})
+}
+
+// childExit ends with the status that it was given, or by the signal.
+func childExit(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	if n > 128 {
+		_ = syscall.Kill(syscall.Getpid(), syscall.Signal(n-128))
+		select {}
+	}
+	return n
+}
+
+// childWait says that it is there and waits for the end of its input, or of
+// its life.
+func childWait([]string) int {
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	select {}
+}
+
+// childHog takes memory until somebody stops it.
+func childHog([]string) int {
+	var kept [][]byte
+	for {
+		block := make([]byte, 1<<20)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
+		}
+		kept = append(kept, block)
+		if len(kept) > 4096 {
+			return 0
+		}
+	}
+}
+
+// childForks starts copies of a sleeper until the kernel refuses.
+func childForks(args []string) int {
+	for range 1000 {
+		if _, err := os.StartProcess("/proc/self/exe", []string{"x", os.Args[1], "wait"}, &os.ProcAttr{
+			Files: []*os.File{os.Stdin, nil, nil},
+		}); err != nil {
+			fmt.Println("refused")
+			select {}
+		}
+	}
+	return 0
+}
+
+// childAgent is an agent of its own: it opens the host of args[0] and
+// args[1], creates and starts sandbox args[2], and waits to be killed.
+func childAgent(args []string) int {
+	ctx := context.Background()
+	h, err := isolation.Open(ctx, isolation.Config{Root: args[0], Parent: args[1]})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	s, err := h.Create(ctx, isolation.Spec{
+		ID:        args[2],
+		Labels:    map[string]string{"made": "before"},
+		Process:   isolation.Process{Args: append([]string{os.Args[0], os.Args[1]}, args[3:]...)},
+		Resources: cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(100)}},
+	})
+	if err == nil {
+		err = s.Start(ctx)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("started")
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
+	return 0
+}
+
+// config is that of a host of the test's own.
+func config(t testing.TB) isolation.Config {
+	t.Helper()
+	testutil.Require(t, testutil.Root)
+	return isolation.Config{Root: t.TempDir() + "/state", Parent: testutil.CgroupName(t)}
+}
+
+// open opens a host that is gone, with everything of it, when the test ends.
+func open(t testing.TB) *isolation.Host {
+	t.Helper()
+	return openWith(t, config(t))
+}
+
+func openWith(t testing.TB, cfg isolation.Config) *isolation.Host {
+	t.Helper()
+	h, err := isolation.Open(context.Background(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		for s := range h.Sandboxes(nil) {
+			require.NoError(t, s.Destroy(deadline(t)))
+		}
+		require.NoError(t, h.Remove(deadline(t)))
+		require.NoError(t, h.Close())
+	})
+	return h
+}
+
+// deadline bounds one operation of a test; it says nothing about speed.
+func deadline(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(20*time.Second))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// spec is a sandbox that runs the named child of this test binary.
+func spec(t testing.TB, id, child string, args ...string) isolation.Spec {
+	t.Helper()
+	return isolation.Spec{ID: id, Process: isolation.Process{Args: testutil.ChildArgs(t, child, args...)}}
+}
+
+func create(t testing.TB, h *isolation.Host, s isolation.Spec) *isolation.Sandbox {
+	t.Helper()
+	box, err := h.Create(deadline(t), s)
+	require.NoError(t, err)
+	return box
+}
+
+// started creates and starts a sandbox whose child says that it is ready.
+func started(t testing.TB, h *isolation.Host, s isolation.Spec) *isolation.Sandbox {
+	t.Helper()
+	box := create(t, h, s)
+	out := run(t, box)
+	line := make([]byte, 6)
+	_, err := io.ReadFull(out, line)
+	require.NoError(t, err)
+	require.Equal(t, "ready\n", string(line))
+	return box
+}
+
+// run starts the sandbox with a pipe as its standard output.
+func run(t testing.TB, box *isolation.Sandbox) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.Close() })
+	require.NoError(t, box.Start(deadline(t), nil, w, os.Stderr))
+	require.NoError(t, w.Close())
+	return r
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+)
+
+// whole is the error of a call on a sandbox that is still being made.
+func whole(c *Container) error {
+	if boxOf(c) == nil {
+		return &StateError{State: StateCreating, Reason: "it is not whole yet"}
+	}
+	return nil
+}
+
+// Plan is what Update would write to the group.
+func (d *nativeDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, error) {
+	if err := whole(c); err != nil {
+		return cgroups.Plan{}, err
+	}
+	return c.Cgroup.Plan(r)
+}
+
+// Update changes the group and then what other isolators make of r; if one of
+// them fails, all return to what held before.
+func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resources) (cgroups.Result, error) {
+	if err := whole(c); err != nil {
+		return cgroups.Result{}, err
+	}
+	result, err := c.Cgroup.Update(ctx, r)
+	if err != nil {
+		return result, err
+	}
+	before := c.Spec.Resources
+	for i, iso := range d.isolators {
+		ui, ok := iso.(UpdateIsolator)
+		if !ok {
+			continue
+		}
+		if err := ui.Update(ctx, c, r); err != nil {
+			errs := []error{fmt.Errorf("%s: %w", iso.Name(), err)}
+			for _, iso := range slices.Backward(d.isolators[:i]) {
+				if ui, ok := iso.(UpdateIsolator); ok {
+					errs = append(errs, ui.Update(context.WithoutCancel(ctx), c, before))
+				}
+			}
+			return cgroups.Result{}, errors.Join(append(errs, c.Cgroup.Revert(result))...)
+		}
+	}
+	return result, nil
+}
+
+// Stat measures the group.
+func (d *nativeDriver) Stat(c *Container, s *cgroups.Stats) error {
+	if err := whole(c); err != nil {
+		return err
+	}
+	return c.Cgroup.Stat(s)
+}
+
+// Watch merges the group's events with the end of the first process.
+func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elastic.Threshold) iter.Seq2[Event, error] {
+	if err := whole(c); err != nil {
+		return failed(err)
+	}
+	b := boxOf(c)
+	return func(yield func(Event, error) bool) {
+		w, err := d.engine.Watch(elastic.WatchConfig{Cgroup: c.Cgroup, Pressure: pressure, Memory: true, PIDs: true})
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer w.Close()
+		// The end of the process ends the wait for the group's events.
+		next, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		go func() {
+			select {
+			case <-b.ended:
+				stop(errEnded)
+			case <-next.Done():
+			}
+		}()
+		for {
+			ev, err := w.Next(next)
+			switch {
+			case err == nil:
+				if !yield(ev, nil) {
+					return
+				}
+			case ctx.Err() == nil && errors.Is(context.Cause(next), errEnded):
+				d.last(w, b, yield)
+				return
+			case ctx.Err() != nil:
+				return
+			default:
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
+var errEnded = errors.New("the process has ended")
+
+// last gives what was noticed before the process ended, and its end.
+func (d *nativeDriver) last(w *elastic.Watch, b *box, yield func(Event, error) bool) {
+	for ev := range w.Pending() {
+		if !yield(ev, nil) {
+			return
+		}
+	}
+	b.mu.Lock()
+	status := *b.saved.Exit
+	b.mu.Unlock()
+	yield(Exited{Status: status}, nil)
+}

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/internal/checkpoint"
+	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+// nativeName is the built-in driver's.
+const nativeName = "native"
+
+// nativeDriver makes a sandbox of isolators and starts its process by one
+// clone. It implements every optional interface of [Driver].
+type nativeDriver struct {
+	root      *cgroups.Root
+	parent    *parent
+	engine    *elastic.Engine
+	isolators []Isolator
+}
+
+// box is what the native driver knows of one sandbox in this process.
+type box struct {
+	mu    sync.Mutex
+	saved nativeState
+	pidfd *sys.FD       // the first process; nil until it was started
+	child *launch.Child // set if it is this process's own child
+	drop  func()        // stops listening for its end
+	ended chan struct{} // closed once saved.Exit is set
+}
+
+// nativeState is what must be known again after a restart.
+type nativeState struct {
+	Group     cgroups.ID  `json:"group"`             // tells the group from another of the same path
+	Starting  bool        `json:"starting,omitzero"` // intent: a process may exist
+	PID       int         `json:"pid,omitzero"`      // with Since, names one process in one boot
+	Since     uint64      `json:"since,omitzero"`    // its start time, in clock ticks after boot
+	StartedAt time.Time   `json:"startedAt,omitzero"`
+	Exit      *ExitStatus `json:"exit,omitempty"`
+	Missing   []string    `json:"missing,omitempty"`
+}
+
+func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
+	root, err := cgroups.Open(cfg.CgroupMount)
+	if err != nil {
+		return nil, err
+	}
+	d := &nativeDriver{root: root}
+	if d.engine, err = elastic.NewEngine(); err == nil {
+		d.parent, err = openParent(root, cfg.Parent, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	d.isolators = slices.Concat([]Isolator{
+		&cgroupIsolator{root: root, parent: cfg.Parent},
+		namespaceIsolator{},
+		processIsolator{},
+	}, cfg.Isolators)
+	return d, nil
+}
+
+func (d *nativeDriver) close() error {
+	var errs []error
+	if d.engine != nil {
+		errs = append(errs, d.engine.Close())
+	}
+	if d.parent != nil {
+		errs = append(errs, d.parent.close())
+	}
+	return errors.Join(append(errs, d.root.Close())...)
+}
+
+// boxOf is the driver's part of c; nil before it is made.
+func boxOf(c *Container) *box {
+	b, _ := c.Private.(*box)
+	return b
+}
+
+// Create prepares the isolators, all or none.
+func (d *nativeDriver) Create(ctx context.Context, c *Container) error {
+	for i, iso := range d.isolators {
+		if err := iso.Prepare(ctx, c); err != nil {
+			err = fmt.Errorf("%s: %w", iso.Name(), err)
+			return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators[:i+1]))
+		}
+	}
+	b := &box{ended: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID()}}
+	if err := c.Save(b.saved); err != nil {
+		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
+	}
+	c.Private = b
+	return nil
+}
+
+func (d *nativeDriver) cleanup(ctx context.Context, c *Container, isolators []Isolator) error {
+	var errs []error
+	for _, iso := range slices.Backward(isolators) {
+		if err := iso.Cleanup(ctx, c); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", iso.Name(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Start clones the process.
+func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File) error {
+	b := boxOf(c)
+	if b == nil {
+		return &StateError{State: StateCreating, Reason: "it is not whole yet"}
+	}
+	if st := b.state(); st != StateCreated {
+		return &StateError{State: st, Reason: "its process was started already"}
+	}
+	l := &Launch{UnifiedFD: -1, Files: files}
+	for _, iso := range d.isolators {
+		if li, ok := iso.(LaunchIsolator); ok {
+			if err := li.Launch(c, l); err != nil {
+				return fmt.Errorf("%s: %w", iso.Name(), err)
+			}
+		}
+	}
+	program, closeFiles, err := l.compile()
+	if err != nil {
+		return err
+	}
+	defer closeFiles()
+	saved := b.saved
+	saved.Starting = true
+	if err := c.Save(saved); err != nil {
+		return err
+	}
+	child, err := program.Start(ctx)
+	if err != nil {
+		return errors.Join(err, c.Save(b.saved))
+	}
+	return d.started(ctx, c, b, child)
+}
+
+// started takes over a running child, or ends it again.
+func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child *launch.Child) error {
+	saved := b.saved
+	saved.PID, saved.StartedAt = child.PID, time.Now()
+	for _, d := range child.Degraded {
+		saved.Missing = append(saved.Missing, d.Error())
+	}
+	since, err := linux.StartTime(child.PID)
+	if err == nil {
+		saved.Since = since
+		err = c.Save(saved)
+	}
+	for _, iso := range d.isolators {
+		if si, ok := iso.(StartedIsolator); ok && err == nil {
+			if err = si.Started(ctx, c, child.PID); err != nil {
+				err = fmt.Errorf("%s: %w", iso.Name(), err)
+			}
+		}
+	}
+	if err == nil {
+		b.mu.Lock()
+		b.saved, b.child, b.pidfd = saved, child, child.PIDFD
+		b.mu.Unlock()
+		if err = d.listen(c, b); err == nil {
+			return nil
+		}
+		b.mu.Lock()
+		b.saved, b.child, b.pidfd = nativeState{Group: saved.Group}, nil, nil
+		b.mu.Unlock()
+	}
+	err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
+	_, werr := child.Wait()
+	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(nativeState{Group: saved.Group}))
+}
+
+// listen arranges for the end of the first process to be noticed.
+func (d *nativeDriver) listen(c *Container, b *box) error {
+	drop, err := d.engine.OnExit(b.pidfd.Int(), func() { d.exited(c, b) })
+	b.mu.Lock()
+	b.drop = drop
+	b.mu.Unlock()
+	return err
+}
+
+// exited runs once, on the engine's goroutine, and does not block.
+func (d *nativeDriver) exited(c *Container, b *box) {
+	st := ExitStatus{At: time.Now()}
+	if b.child != nil {
+		if end, ended, err := b.child.Reap(); err == nil && ended {
+			st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+			if st.Signal != 0 {
+				st.Code = 128 + st.Signal
+			}
+		}
+	}
+	// Only a kill can have been for lack of memory; an unknown end too.
+	if !st.Known || st.Signal == int(syscall.SIGKILL) {
+		var ev cgroups.Events
+		if c.Cgroup.Events(&ev) == nil {
+			kills, _ := ev.Memory.OOMKill.Value()
+			st.OOM = kills > 0
+		}
+	}
+	b.mu.Lock()
+	b.saved.Exit = &st
+	saved := b.saved
+	b.mu.Unlock()
+	close(b.ended)
+	// The record is for the next process. Without it, that one finds the
+	// process gone and reports an unknown status: worse, and true.
+	go func() { _ = c.Save(saved) }()
+}
+
+// state is the truth about the first process.
+func (b *box) state() State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.saved.Exit != nil:
+		return StateExited
+	case b.saved.PID != 0:
+		return StateRunning
+	}
+	return StateCreated
+}
+
+// Wait waits for the end of the first process.
+func (d *nativeDriver) Wait(ctx context.Context, c *Container) (ExitStatus, error) {
+	b := boxOf(c)
+	if b == nil || b.state() == StateCreated {
+		return ExitStatus{}, &StateError{State: StateCreated, Reason: "no process was started"}
+	}
+	select {
+	case <-b.ended:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return *b.saved.Exit, nil
+	case <-ctx.Done():
+		return ExitStatus{}, context.Cause(ctx)
+	}
+}
+
+// Signal sends sig to the first process.
+func (d *nativeDriver) Signal(_ context.Context, c *Container, sig syscall.Signal) error {
+	b := boxOf(c)
+	if b == nil {
+		return &StateError{State: StateCreating, Reason: "no process was started"}
+	}
+	if st := b.state(); st != StateRunning {
+		return &StateError{State: st, Reason: "no process runs"}
+	}
+	err := sys.PidfdSignal(b.pidfd.Int(), sig)
+	if errors.Is(err, syscall.ESRCH) {
+		return &StateError{State: StateExited, Reason: "no process runs"}
+	}
+	return err
+}
+
+// Freeze stops every process of the group.
+func (d *nativeDriver) Freeze(ctx context.Context, c *Container) error { return c.Cgroup.Freeze(ctx) }
+
+// Thaw lets them go on.
+func (d *nativeDriver) Thaw(ctx context.Context, c *Container) error { return c.Cgroup.Thaw(ctx) }
+
+// Check asks the kernel.
+func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
+	b := boxOf(c)
+	if b == nil {
+		return Status{State: StateCreating}, nil
+	}
+	pids, err := c.Cgroup.Procs(nil)
+	if errors.Is(err, cgroups.ErrGone) {
+		return Status{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	frozen, err := c.Cgroup.Frozen()
+	if err != nil && !errors.Is(err, ErrNotSupported) {
+		return Status{}, err
+	}
+	st := Status{State: b.state(), PIDs: len(pids), Frozen: frozen, Cgroup: c.Cgroup.Path()}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st.StartedAt, st.Missing = b.saved.StartedAt, slices.Clone(b.saved.Missing)
+	if b.saved.Exit != nil {
+		exit := *b.saved.Exit
+		st.Exit = &exit
+	} else {
+		st.PID = b.saved.PID
+	}
+	return st, nil
+}
+
+// Destroy ends every process and cleans the isolators up, last one first. The
+// group, prepared first, goes last, and ending its processes is its part.
+func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
+	if err := d.cleanup(ctx, c, d.isolators); err != nil {
+		return err
+	}
+	return d.Release(c)
+}
+
+// Release frees what this process holds.
+func (d *nativeDriver) Release(c *Container) error {
+	var errs []error
+	for _, iso := range slices.Backward(d.isolators) {
+		if r, ok := iso.(ReleaseIsolator); ok {
+			errs = append(errs, r.Release(c))
+		}
+	}
+	b := boxOf(c)
+	if b == nil {
+		return errors.Join(errs...)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.drop != nil {
+		b.drop()
+	}
+	return errors.Join(append(errs, b.pidfd.Close())...)
+}
+
+// Recover finds a sandbox that an earlier process made.
+func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
+	b := &box{ended: make(chan struct{})}
+	if ok, err := c.Saved(&b.saved); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("%w: nothing was saved of it", ErrNotFound))
+	}
+	for _, iso := range d.isolators {
+		if ri, ok := iso.(RecoverIsolator); ok {
+			if err := ri.Recover(ctx, c); err != nil {
+				return fmt.Errorf("%s: %w", iso.Name(), err)
+			}
+		}
+	}
+	if c.Cgroup.ID() != b.saved.Group {
+		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
+	}
+	if b.saved.Starting && b.saved.PID == 0 {
+		if err := b.findStarted(c.Cgroup); err != nil {
+			return err
+		}
+	}
+	c.Private = b
+	switch {
+	case b.saved.Exit != nil:
+		close(b.ended)
+		return nil
+	case b.saved.PID == 0:
+		return nil
+	}
+	pidfd, err := holdProcess(b.saved.PID, b.saved.Since)
+	if errors.Is(err, fs.ErrNotExist) {
+		b.saved.Exit = &ExitStatus{At: time.Now()}
+		close(b.ended)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.pidfd = pidfd
+	return d.listen(c, b)
+}
+
+// findStarted looks for the process of a Start that did not live to write its
+// pid down: the oldest of the group.
+func (b *box) findStarted(g *cgroups.Cgroup) error {
+	pids, err := g.Procs(nil)
+	if err != nil {
+		return err
+	}
+	b.saved.Starting = false
+	for _, pid := range pids {
+		since, err := linux.StartTime(pid)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if b.saved.PID == 0 || since < b.saved.Since {
+			b.saved.PID, b.saved.Since = pid, since
+		}
+	}
+	return nil
+}
+
+// holdProcess holds the process pid that started at since. Another process of
+// that number, and none, are os.ErrNotExist.
+func holdProcess(pid int, since uint64) (*sys.FD, error) {
+	pidfd, err := sys.PidfdOpen(pid)
+	if errors.Is(err, syscall.ESRCH) {
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Held before looked at: the number cannot change hands in between
+	// without the look showing another start time.
+	got, err := linux.StartTime(pid)
+	if err == nil && got != since {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, errors.Join(err, pidfd.Close())
+	}
+	return pidfd, nil
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/checkpoint"
+)
+
+// parent is the group below which the sandboxes are, and the record of which
+// groups on the way to it were made by hosts of this state directory: those,
+// and no others, they may remove.
+type parent struct {
+	root  *cgroups.Root
+	group *cgroups.Cgroup
+	log   *checkpoint.Log
+	made  []string // outermost first
+}
+
+// parentLine is one line of the record: first the intent to make a group, then
+// that it is whole.
+type parentLine struct {
+	Making string `json:"making,omitzero"`
+	Made   string `json:"made,omitzero"`
+}
+
+const parentRecord = "parent"
+
+func openParent(root *cgroups.Root, path string, dir *checkpoint.Dir) (*parent, error) {
+	p := &parent{root: root}
+	var making string
+	log, err := dir.Load(parentRecord, func(line []byte) error {
+		var l parentLine
+		err := json.Unmarshal(line, &l)
+		if l.Making != "" {
+			making = l.Making
+		}
+		if l.Made != "" {
+			p.made = append(p.made, l.Made)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		log, err = dir.Create(parentRecord, parentLine{})
+	}
+	if log == nil {
+		return nil, err
+	}
+	p.log = log
+	if err == nil && making != "" && !slices.Contains(p.made, making) {
+		err = p.unmake(making)
+	}
+	if err == nil {
+		err = p.make(path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("parent group %q: %w", clip(path), err), p.close())
+	}
+	return p, nil
+}
+
+// unmake removes what a crash left of a group that was being made.
+func (p *parent) unmake(path string) error {
+	g, err := p.root.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	g.Own()
+	return errors.Join(g.Remove(context.Background()), g.Close())
+}
+
+// make opens the group at path, and makes what is missing on the way.
+func (p *parent) make(path string) error {
+	var prefix strings.Builder
+	for element := range strings.SplitSeq(path, "/") {
+		if prefix.Len() > 0 {
+			prefix.WriteByte('/')
+		}
+		prefix.WriteString(element)
+		g, err := p.root.Open(prefix.String())
+		if errors.Is(err, fs.ErrNotExist) {
+			g, err = p.makeOne(prefix.String())
+		}
+		if err != nil {
+			return err
+		}
+		if p.group != nil {
+			if err := p.group.Close(); err != nil {
+				return errors.Join(err, g.Close())
+			}
+		}
+		p.group = g
+	}
+	return nil
+}
+
+func (p *parent) makeOne(path string) (*cgroups.Cgroup, error) {
+	if err := p.log.Append(parentLine{Making: path}); err != nil {
+		return nil, err
+	}
+	g, err := p.root.Create(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	p.made = append(p.made, path)
+	if err := p.log.Append(parentLine{Made: path}); err != nil {
+		return nil, errors.Join(err, g.Remove(context.Background()), g.Close())
+	}
+	return g, nil
+}
+
+// remove removes the groups that hosts of this state directory made, and the
+// record of them.
+func (p *parent) remove(ctx context.Context) error {
+	for _, path := range slices.Backward(p.made) {
+		g, err := p.root.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		g.Own()
+		if err := errors.Join(g.Remove(ctx), g.Close()); err != nil {
+			return err
+		}
+	}
+	p.made = nil
+	return p.log.Remove()
+}
+
+func (p *parent) close() error {
+	var err error
+	if p.group != nil {
+		err = p.group.Close()
+	}
+	return errors.Join(err, p.log.Close())
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/checkpoint"
+)
+
+// recordVersion is the format of the lines below. A reader refuses a version
+// that it does not know.
+const recordVersion = 1
+
+// phase is how far the host got with a sandbox.
+type phase string
+
+const (
+	phaseCreating   phase = "creating"   // intent: kernel objects may exist
+	phaseCreated    phase = "created"    // whole
+	phaseDestroying phase = "destroying" // intent: kernel objects may be gone
+)
+
+// entry is one line of a sandbox's log. Fields not named keep what earlier
+// lines said.
+type entry struct {
+	Version int       `json:"v,omitzero"`    // first line only
+	Boot    string    `json:"boot,omitzero"` // first line only: the boot it was made in
+	Spec    *Spec     `json:"spec,omitempty"`
+	At      time.Time `json:"at"`
+	Phase   phase     `json:"phase,omitzero"`
+
+	// Update is the intent to change limits; Updated is what holds since.
+	Update  *cgroups.Resources `json:"update,omitempty"`
+	Updated *cgroups.Resources `json:"updated,omitempty"`
+
+	Driver json.RawMessage `json:"driver,omitempty"`
+}
+
+// record is a sandbox's log and what its lines add up to.
+type record struct {
+	mu      sync.Mutex
+	log     *checkpoint.Log // nil until create or load
+	boot    string
+	created time.Time
+	first   Spec // as asked for at first
+	spec    Spec // with the resources that were acknowledged since
+	phase   phase
+	driver  json.RawMessage
+	pending bool // an update was begun and not ended
+}
+
+func newRecord(spec Spec, boot string, now time.Time) *record {
+	return &record{boot: boot, created: now, first: spec, spec: spec, phase: phaseCreating}
+}
+
+// create writes the intent, before any kernel object is made. It fails with an
+// error that wraps fs.ErrExist if the id has a log already.
+func (r *record) create(dir *checkpoint.Dir) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	r.log, err = dir.Create(r.first.ID, entry{
+		Version: recordVersion, Boot: r.boot, Spec: &r.first, At: r.created, Phase: phaseCreating,
+	})
+	return err
+}
+
+// loadRecord reads the log of id. With a corrupt log it returns both the record
+// as far as it makes sense and the error.
+func loadRecord(dir *checkpoint.Dir, id string) (*record, error) {
+	r := &record{}
+	log, err := dir.Load(id, func(line []byte) error {
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		return r.apply(e)
+	})
+	if log == nil {
+		return nil, err
+	}
+	r.log = log
+	if err == nil && r.spec.ID != id {
+		err = &checkpoint.CorruptError{Path: dir.Path(id), Err: fmt.Errorf("it is about sandbox %q", clip(r.spec.ID))}
+	}
+	return r, err
+}
+
+func (r *record) apply(e entry) error {
+	if r.boot == "" {
+		if e.Version != recordVersion {
+			return fmt.Errorf("format version %d, and this is version %d", e.Version, recordVersion)
+		}
+		if e.Spec == nil || e.Boot == "" {
+			return fmt.Errorf("the first line has no spec or no boot id")
+		}
+		if err := e.Spec.Validate(); err != nil {
+			return err
+		}
+		r.boot, r.created, r.first, r.spec = e.Boot, e.At, *e.Spec, *e.Spec
+	}
+	if e.Phase != "" {
+		r.phase = e.Phase
+	}
+	if e.Update != nil {
+		r.pending = true
+	}
+	if e.Updated != nil {
+		r.spec.Resources, r.pending = *e.Updated, false
+	}
+	if e.Driver != nil {
+		r.driver = e.Driver
+	}
+	return nil
+}
+
+// add appends e, and takes it over only once it is on disk.
+func (r *record) add(e entry) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.log == nil {
+		return &StateError{State: StateCreating, Reason: "it has no record yet"}
+	}
+	e.At = time.Now()
+	if err := r.log.Append(e); err != nil {
+		return err
+	}
+	return r.apply(e)
+}
+
+func (r *record) save(v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return r.add(entry{Driver: raw})
+}
+
+func (r *record) saved() json.RawMessage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.driver
+}
+
+// replace takes over what another process made of the same record.
+func (r *record) replace(other *record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.log
+	r.log, r.spec, r.phase, r.driver, r.pending = other.log, other.spec, other.phase, other.driver, other.pending
+	return old.Close()
+}
+
+// asked is the spec that the sandbox was created with.
+func (r *record) asked() Spec { return r.first }
+
+// current is the spec with the resources that hold.
+func (r *record) current() Spec {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spec.Clone()
+}
+
+func (r *record) at() phase {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.phase
+}
+
+// remove deletes the log.
+func (r *record) remove() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.Remove()
+}
+
+// close frees the log's descriptor.
+func (r *record) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.log == nil {
+		return nil
+	}
+	return r.log.Close()
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/caisson-run/caisson/internal/checkpoint"
+)
+
+// Recovery is what [Open] did with one sandbox that an earlier process left.
+type Recovery struct {
+	ID      string
+	Adopted bool   // it lives on; otherwise it was removed, or Err says why not
+	Reason  string // why
+	Err     error  // what could not be done; the sandbox's files are then left alone
+}
+
+// String is one line.
+func (r Recovery) String() string {
+	what := "removed"
+	switch {
+	case r.Err != nil:
+		return fmt.Sprintf("%s: left alone: %s: %v", r.ID, r.Reason, r.Err)
+	case r.Adopted:
+		what = "adopted"
+	}
+	return fmt.Sprintf("%s: %s: %s", r.ID, what, r.Reason)
+}
+
+// Recovered says what [Open] found, by id.
+func (h *Host) Recovered() []Recovery { return h.recovered }
+
+func (h *Host) recover(ctx context.Context) error {
+	names, err := h.dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, id := range names {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		h.recovered = append(h.recovered, h.recoverOne(ctx, id))
+	}
+	return nil
+}
+
+// find looks for a sandbox that another process of a shared state directory
+// made since Open.
+func (h *Host) find(ctx context.Context, id string) (*Sandbox, error) {
+	unlock, err := h.lock.operation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	r := h.recoverOne(ctx, id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.sandboxes[id]; ok {
+		return s, nil
+	}
+	if r.Err != nil && !errors.Is(r.Err, fs.ErrNotExist) {
+		return nil, r.Err
+	}
+	return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+}
+
+// recoverOne adopts a whole sandbox and takes a half-made one apart.
+func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
+	left := func(reason string, err error) Recovery { return Recovery{ID: id, Reason: reason, Err: err} }
+	rec, err := loadRecord(h.dir, id)
+	if rec == nil {
+		return left("its record cannot be read", err)
+	}
+	if err == nil {
+		err = ValidateID(id)
+	}
+	if err != nil {
+		return left("its record makes no sense", errors.Join(err, rec.close()))
+	}
+	if rec.boot != h.boot {
+		// Nothing of it can have survived, and its pid and paths may be
+		// somebody else's by now.
+		return h.forget(id, rec, "the machine was restarted since")
+	}
+	driver, ok := h.drivers[rec.spec.Driver]
+	if !ok {
+		err := fmt.Errorf("driver %q is not configured: %w", clip(rec.spec.Driver), ErrNotSupported)
+		return left("its driver is missing", errors.Join(err, rec.close()))
+	}
+	s := newSandbox(h, driver, rec)
+	switch rec.phase {
+	case phaseCreating:
+		return h.finish(ctx, s, "it was half-made")
+	case phaseDestroying:
+		return h.finish(ctx, s, "it was being destroyed")
+	case phaseCreated:
+	}
+	if d, ok := driver.(Recoverer); ok {
+		err = d.Recover(ctx, s.c)
+	} else {
+		_, err = driver.Check(ctx, s.c)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return h.finish(ctx, s, "it vanished")
+	}
+	if err == nil {
+		_, err = h.enter(s)
+	}
+	if err != nil {
+		return left("it could not be taken over", errors.Join(err, rec.close()))
+	}
+	return Recovery{ID: id, Adopted: true, Reason: "it is whole"}
+}
+
+// finish destroys what is left of a sandbox.
+func (h *Host) finish(ctx context.Context, s *Sandbox, reason string) Recovery {
+	if err := s.driver.Destroy(ctx, s.c); err != nil {
+		return Recovery{ID: s.id, Reason: reason, Err: errors.Join(err, s.c.record.close())}
+	}
+	return h.forget(s.id, s.c.record, reason)
+}
+
+func (h *Host) forget(id string, rec *record, reason string) Recovery {
+	return Recovery{ID: id, Reason: reason, Err: rec.remove()}
+}
+
+// IsCorrupt reports whether err says that a sandbox's record makes no sense.
+func IsCorrupt(err error) bool { return errors.Is(err, checkpoint.ErrCorrupt) }

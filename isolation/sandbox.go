@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"syscall"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+)
+
+// Sandbox is one sandbox of a [Host]. It is safe for concurrent use; changes to
+// it happen one after the other.
+type Sandbox struct {
+	id     string
+	host   *Host
+	driver Driver
+	busy   chan struct{} // holds a token while a change is under way
+	c      *Container
+	gone   bool // destroyed, or never made; guarded by busy
+}
+
+func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
+	return &Sandbox{
+		id: rec.first.ID, host: h, driver: d, busy: make(chan struct{}, 1),
+		c: &Container{Spec: rec.spec.Clone(), record: rec},
+	}
+}
+
+// acquire waits for its turn to change the sandbox.
+func (s *Sandbox) acquire(ctx context.Context) error {
+	select {
+	case s.busy <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case s.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for another change of the sandbox: %w", context.Cause(ctx))
+	}
+}
+
+func (s *Sandbox) release() { <-s.busy }
+
+// make creates the sandbox: the record of intent, what the driver makes, and
+// the word that it is whole; or nothing of it.
+func (s *Sandbox) make(ctx context.Context) error {
+	err := s.c.record.create(s.host.dir)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err = s.driver.Create(ctx, s.c); err == nil {
+		if err = s.c.record.add(entry{Phase: phaseCreated}); err == nil {
+			return nil
+		}
+		err = errors.Join(err, s.driver.Destroy(context.WithoutCancel(ctx), s.c))
+	}
+	return errors.Join(err, s.c.record.remove())
+}
+
+// change runs one change of the sandbox: alone in this process, and alone on
+// the state directory.
+func (s *Sandbox) change(ctx context.Context, op string, do func() error) error {
+	err := func() error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := s.acquire(ctx); err != nil {
+			return err
+		}
+		defer s.release()
+		if s.gone {
+			return ErrNotFound
+		}
+		unlock, err := s.host.lock.operation(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if err := s.refresh(); err != nil {
+			return err
+		}
+		return do()
+	}()
+	return wrap(op, s.id, err)
+}
+
+// refresh takes over what other processes changed, where there may be some.
+func (s *Sandbox) refresh() error {
+	if !s.host.cfg.Shared {
+		return nil
+	}
+	rec, err := loadRecord(s.host.dir, s.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.gone = true
+		s.host.leave(s)
+		return ErrNotFound
+	}
+	if rec == nil {
+		return err
+	}
+	err = errors.Join(err, s.c.record.replace(rec))
+	if err == nil {
+		s.c.Spec.Resources = rec.spec.Resources
+	}
+	return err
+}
+
+// sameSpec reports whether the sandbox lives on once its present change is
+// over, and fails with [ErrExists] if it does with another spec than asked.
+func (s *Sandbox) sameSpec(ctx context.Context, asked Spec) (lives bool, err error) {
+	if err := s.acquire(ctx); err != nil {
+		return false, err
+	}
+	defer s.release()
+	if s.gone {
+		return false, nil
+	}
+	if !s.c.record.asked().Equal(asked) {
+		return true, ErrExists
+	}
+	return true, nil
+}
+
+// ID is the sandbox's name on its host.
+func (s *Sandbox) ID() string { return s.id }
+
+// Labels are those of the spec.
+func (s *Sandbox) Labels() map[string]string { return maps.Clone(s.c.Spec.Labels) }
+
+// Spec is what the sandbox is to be, with the resources that hold.
+func (s *Sandbox) Spec() Spec { return s.c.record.current() }
+
+// Cgroup is the sandbox's group, for what this package does not offer; nil
+// where the driver has none. It is the sandbox's: do not close or remove it.
+func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup }
+
+// Start starts the process. files become its descriptors 0, 1, 2 and so on;
+// missing or nil ones among the first three are /dev/null, and the caller
+// keeps its own. If it fails, the sandbox is as before and may be started
+// again; an error of a launch step names the step.
+func (s *Sandbox) Start(ctx context.Context, files ...*os.File) error {
+	return s.change(ctx, "start", func() error {
+		d, ok := s.driver.(Starter)
+		if !ok {
+			return s.lacks("start")
+		}
+		return d.Start(ctx, s.c, files)
+	})
+}
+
+// Wait waits for the end of the first process and returns how it ended. It may
+// be called by many and again. When ctx ends first, its cause is returned.
+func (s *Sandbox) Wait(ctx context.Context) (ExitStatus, error) {
+	d, ok := s.driver.(Waiter)
+	if !ok {
+		return ExitStatus{}, wrap("wait", s.id, s.lacks("wait"))
+	}
+	st, err := d.Wait(ctx, s.c)
+	return st, wrap("wait", s.id, err)
+}
+
+// Signal sends sig to the first process.
+func (s *Sandbox) Signal(ctx context.Context, sig syscall.Signal) error {
+	d, ok := s.driver.(Signaler)
+	if !ok {
+		return wrap("signal", s.id, s.lacks("signal"))
+	}
+	return wrap("signal", s.id, d.Signal(ctx, s.c, sig))
+}
+
+// Freeze stops every process of the sandbox, and returns once all are stopped.
+func (s *Sandbox) Freeze(ctx context.Context) error {
+	return s.change(ctx, "freeze", func() error {
+		d, ok := s.driver.(Freezer)
+		if !ok {
+			return s.lacks("freeze")
+		}
+		return d.Freeze(ctx, s.c)
+	})
+}
+
+// Thaw lets a frozen sandbox go on.
+func (s *Sandbox) Thaw(ctx context.Context) error {
+	return s.change(ctx, "thaw", func() error {
+		d, ok := s.driver.(Freezer)
+		if !ok {
+			return s.lacks("thaw")
+		}
+		return d.Thaw(ctx, s.c)
+	})
+}
+
+// Plan is what Update would do with r now: every write, in order, and why
+// there. Nothing is written.
+func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
+	d, ok := s.driver.(Updater)
+	if !ok {
+		return cgroups.Plan{}, wrap("plan", s.id, s.lacks("plan"))
+	}
+	plan, err := d.Plan(s.c, r)
+	return plan, wrap("plan", s.id, err)
+}
+
+// Update changes the limits that r names while the sandbox runs: all of them,
+// or none and the reason. An update to what holds already writes nothing to
+// the kernel.
+func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Result, error) {
+	var result cgroups.Result
+	err := s.change(ctx, "update", func() error {
+		d, ok := s.driver.(Updater)
+		if !ok {
+			return s.lacks("update")
+		}
+		if err := r.Validate(); err != nil {
+			return err
+		}
+		before := s.c.Spec.Resources
+		if err := s.c.record.add(entry{Update: &r}); err != nil {
+			return err
+		}
+		var err error
+		if result, err = d.Update(ctx, s.c, r); err != nil {
+			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
+		}
+		after := before.Merge(r)
+		if err := s.c.record.add(entry{Updated: &after}); err != nil {
+			return err
+		}
+		s.c.Spec.Resources = after
+		return nil
+	})
+	return result, err
+}
+
+// Stat measures the sandbox into st, without allocating once st is warm.
+func (s *Sandbox) Stat(st *cgroups.Stats) error {
+	d, ok := s.driver.(Statter)
+	if !ok {
+		return wrap("stat", s.id, s.lacks("stat"))
+	}
+	if err := d.Stat(s.c, st); err != nil {
+		return wrap("stat", s.id, err)
+	}
+	return nil
+}
+
+// Watch tells what happens to the sandbox, in order, until it is destroyed,
+// its process has ended or ctx ends: pressure above each of the given
+// thresholds (none given: [DefaultThresholds]), lack of memory, limits hit,
+// and the exit as the last event. Events that the consumer was too slow for
+// are counted in a [Lost]; none is lost silently. An error ends the sequence.
+func (s *Sandbox) Watch(ctx context.Context, pressure ...elastic.Threshold) iter.Seq2[Event, error] {
+	d, ok := s.driver.(Watcher)
+	if !ok {
+		return failed(wrap("watch", s.id, s.lacks("watch")))
+	}
+	if len(pressure) == 0 {
+		pressure = DefaultThresholds()
+	}
+	return func(yield func(Event, error) bool) {
+		for ev, err := range d.Watch(ctx, s.c, pressure) {
+			if !yield(ev, wrap("watch", s.id, err)) {
+				return
+			}
+		}
+	}
+}
+
+// Check tells the truth about the sandbox, as it is now.
+func (s *Sandbox) Check(ctx context.Context) (Status, error) {
+	st, err := s.driver.Check(ctx, s.c)
+	if err != nil {
+		return Status{}, wrap("check", s.id, err)
+	}
+	rec := s.c.record.current()
+	st.ID, st.Labels, st.Driver = s.id, rec.Labels, cmp.Or(rec.Driver, nativeName)
+	st.CreatedAt = s.c.record.created
+	if s.c.record.at() == phaseDestroying {
+		st.State = StateDestroying
+	}
+	return st, nil
+}
+
+// Destroy ends every process of the sandbox and leaves nothing of it. It may
+// be repeated. See [Host.Destroy].
+func (s *Sandbox) Destroy(ctx context.Context) error {
+	err := s.change(ctx, "destroy", func() error {
+		// A full disk must not keep a sandbox alive: without the line, a
+		// crash now is one while it was whole, which Open finds out too.
+		_ = s.c.record.add(entry{Phase: phaseDestroying})
+		if err := s.driver.Destroy(ctx, s.c); err != nil {
+			return err
+		}
+		s.gone = true
+		s.host.leave(s)
+		return s.c.record.remove()
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// close frees what this process holds for the sandbox.
+func (s *Sandbox) close() error {
+	s.busy <- struct{}{}
+	defer s.release()
+	if s.gone {
+		return nil
+	}
+	var err error
+	if d, ok := s.driver.(Releaser); ok {
+		err = d.Release(s.c)
+	}
+	return errors.Join(err, s.c.record.close())
+}
+
+func (s *Sandbox) lacks(what string) error {
+	return &UnsupportedError{Feature: what, Reason: fmt.Sprintf("the driver of sandbox %q does not offer it", s.id)}
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"errors"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// Spec is what a sandbox is to be: plain data, without I/O, kept on disk as
+// JSON.
+type Spec struct {
+	// ID names the sandbox on its host; see [ValidateID].
+	ID string `json:"id"`
+
+	// Driver is the name of the driver; empty is the native one.
+	Driver string `json:"driver,omitzero"`
+
+	// Labels are the caller's own; see [Selector].
+	Labels map[string]string `json:"labels,omitempty"`
+
+	Process    Process           `json:"process"`
+	Resources  cgroups.Resources `json:"resources,omitzero"`
+	Namespaces Namespaces        `json:"namespaces,omitzero"`
+
+	// Hostname is the name in a UTS namespace of its own; empty is the ID.
+	Hostname string `json:"hostname,omitzero"`
+
+	// Controllers are those that the sandbox is put under; 0 is all that the
+	// machine has. A smaller set makes create and destroy faster on cgroup v1.
+	// An update that names a controller outside the set adds it.
+	Controllers cgroups.Controllers `json:"controllers,omitzero"`
+}
+
+// Process is the sandbox's first process.
+type Process struct {
+	// Args are the program and its arguments. A program without a slash is
+	// looked up in the PATH of Env, else in the usual directories.
+	Args []string `json:"args"`
+
+	// Env is the whole environment, "NAME=value" each; the caller's own is
+	// not inherited.
+	Env []string `json:"env,omitempty"`
+
+	// Dir is the working directory, an absolute path; empty is "/".
+	Dir string `json:"dir,omitzero"`
+
+	// User is whom it runs as, inside the sandbox.
+	User User `json:"user,omitzero"`
+
+	// Capabilities are those it keeps, by the kernel's names ("CAP_CHOWN").
+	// nil keeps [DefaultCapabilities]; an empty list keeps none; the one word
+	// "ALL" keeps what the caller has.
+	Capabilities []string `json:"capabilities"`
+
+	// NewPrivileges lets it gain privileges by executing set-user-id files.
+	// By default no_new_privs is set.
+	NewPrivileges bool `json:"newPrivileges,omitzero"`
+
+	// Rlimits are its resource limits, at most one entry a name.
+	Rlimits []Rlimit `json:"rlimits,omitempty"`
+}
+
+// User is the identity of a process.
+type User struct {
+	UID    uint32   `json:"uid,omitzero"`
+	GID    uint32   `json:"gid,omitzero"`
+	Groups []uint32 `json:"groups,omitempty"`
+}
+
+// Rlimit is one limit of setrlimit(2).
+type Rlimit struct {
+	Name string `json:"name"` // "nofile", "core": as in prlimit(1)
+	Soft uint64 `json:"soft"` // RLIM_INFINITY is the largest uint64
+	Hard uint64 `json:"hard"`
+}
+
+// NamespaceMode says whose namespace of one kind a sandbox is in.
+type NamespaceMode uint8
+
+// The choices of a [NamespaceMode].
+const (
+	// NamespaceDefault is new for pid, mount, ipc, uts and cgroup, and the
+	// host's for network, user and time.
+	NamespaceDefault NamespaceMode = iota
+	NamespaceNew                   // one of its own
+	NamespaceHost                  // the caller's
+)
+
+// Namespaces chooses a namespace of each kind.
+type Namespaces struct {
+	PID     NamespaceMode `json:"pid,omitzero"`
+	Mount   NamespaceMode `json:"mount,omitzero"`
+	IPC     NamespaceMode `json:"ipc,omitzero"`
+	UTS     NamespaceMode `json:"uts,omitzero"`
+	Network NamespaceMode `json:"network,omitzero"` // new: only a loopback device, up
+	Cgroup  NamespaceMode `json:"cgroup,omitzero"`
+	User    NamespaceMode `json:"user,omitzero"` // new: UIDMap and GIDMap say who is who
+	Time    NamespaceMode `json:"time,omitzero"`
+
+	// UIDMap and GIDMap map ids of a new user namespace. Both or neither.
+	UIDMap namespaces.IDMaps `json:"uidMap,omitempty"`
+	GIDMap namespaces.IDMaps `json:"gidMap,omitempty"`
+}
+
+// kinds is the set of namespaces that the sandbox gets of its own.
+func (n Namespaces) kinds() namespaces.Kinds {
+	var ks namespaces.Kinds
+	for _, c := range []struct {
+		kind  namespaces.Kind
+		mode  NamespaceMode
+		isNew bool // what NamespaceDefault means
+	}{
+		{namespaces.PID, n.PID, true},
+		{namespaces.Mount, n.Mount, true},
+		{namespaces.IPC, n.IPC, true},
+		{namespaces.UTS, n.UTS, true},
+		{namespaces.Cgroup, n.Cgroup, true},
+		{namespaces.Network, n.Network, false},
+		{namespaces.User, n.User, false},
+		{namespaces.Time, n.Time, false},
+	} {
+		if c.mode == NamespaceNew || c.mode == NamespaceDefault && c.isNew {
+			ks = ks.With(namespaces.KindsOf(c.kind))
+		}
+	}
+	return ks
+}
+
+// String is "default", "new" or "host".
+func (m NamespaceMode) String() string {
+	switch m {
+	case NamespaceDefault:
+		return "default"
+	case NamespaceNew:
+		return "new"
+	case NamespaceHost:
+		return "host"
+	}
+	return "mode(" + strconv.Itoa(int(m)) + ")"
+}
+
+// MarshalText is [NamespaceMode.String].
+func (m NamespaceMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what [NamespaceMode.String] writes.
+func (m *NamespaceMode) UnmarshalText(text []byte) error {
+	for _, known := range []NamespaceMode{NamespaceDefault, NamespaceNew, NamespaceHost} {
+		if string(text) == known.String() {
+			*m = known
+			return nil
+		}
+	}
+	return &InvalidError{Field: "namespace", Value: clip(string(text)), Reason: `not "default", "new" or "host"`}
+}
+
+// Validate reports everything that is wrong with the spec, without looking at
+// the machine: each part of the joined error is an [*InvalidError].
+func (s Spec) Validate() error {
+	errs := []error{ValidateID(s.ID)}
+	bad := func(field, value, reason string) {
+		errs = append(errs, &InvalidError{Field: field, Value: clip(value), Reason: reason})
+	}
+	errs = append(errs, validateLabels(s.Labels)...)
+	errs = append(errs, s.Resources.Validate())
+	if len(s.Hostname) > maxID || strings.ContainsAny(s.Hostname, "\x00/") || !printable(s.Hostname) {
+		bad("hostname", s.Hostname, "not at most 64 printable bytes")
+	}
+	if ks := s.Namespaces.kinds(); ks.Has(namespaces.PID) && !ks.Has(namespaces.Mount) {
+		bad("namespaces.mount", s.Namespaces.Mount.String(), "a new pid namespace needs a mount namespace for its own /proc")
+	}
+	for _, m := range []NamespaceMode{
+		s.Namespaces.PID, s.Namespaces.Mount, s.Namespaces.IPC, s.Namespaces.UTS,
+		s.Namespaces.Network, s.Namespaces.Cgroup, s.Namespaces.User, s.Namespaces.Time,
+	} {
+		if m > NamespaceHost {
+			bad("namespaces", m.String(), "no such mode")
+		}
+	}
+	errs = append(errs, s.validateMaps()...)
+	errs = append(errs, s.Process.validate()...)
+	return errors.Join(errs...)
+}
+
+func (s Spec) validateMaps() []error {
+	n := s.Namespaces
+	if n.User != NamespaceNew {
+		if len(n.UIDMap)+len(n.GIDMap) > 0 {
+			return []error{&InvalidError{Field: "namespaces.uidMap", Reason: "a map needs a new user namespace"}}
+		}
+		return nil
+	}
+	if len(n.UIDMap) == 0 || len(n.GIDMap) == 0 {
+		return []error{&InvalidError{Field: "namespaces.uidMap", Reason: "a new user namespace needs a map of users and one of groups"}}
+	}
+	return []error{n.UIDMap.Validate(), n.GIDMap.Validate()}
+}
+
+func (p Process) validate() []error {
+	var errs []error
+	bad := func(field, value, reason string) {
+		errs = append(errs, &InvalidError{Field: field, Value: clip(value), Reason: reason})
+	}
+	if len(p.Args) == 0 || p.Args[0] == "" {
+		bad("process.args", "", "no program")
+	}
+	for _, a := range p.Args {
+		if strings.IndexByte(a, 0) >= 0 {
+			bad("process.args", a, "NUL byte")
+		}
+	}
+	for _, e := range p.Env {
+		if strings.IndexByte(e, 0) >= 0 || strings.IndexByte(e, '=') < 1 {
+			bad("process.env", e, `not "NAME=value"`)
+		}
+	}
+	if p.Dir != "" && (!filepath.IsAbs(p.Dir) || strings.IndexByte(p.Dir, 0) >= 0) {
+		bad("process.dir", p.Dir, "not an absolute path")
+	}
+	if p.User.UID == noID || p.User.GID == noID || slices.Contains(p.User.Groups, noID) {
+		bad("process.user", strconv.Itoa(noID), "4294967295 is no id")
+	}
+	if _, err := capabilitySet(p.Capabilities); err != nil {
+		errs = append(errs, err)
+	}
+	seen := make(map[string]bool, len(p.Rlimits))
+	for _, r := range p.Rlimits {
+		switch _, known := rlimits[r.Name]; {
+		case !known:
+			bad("process.rlimits", r.Name, "no such resource limit")
+		case seen[r.Name]:
+			bad("process.rlimits", r.Name, "named twice")
+		case r.Soft > r.Hard:
+			bad("process.rlimits", r.Name, "the soft limit is above the hard one")
+		}
+		seen[r.Name] = true
+	}
+	return errs
+}
+
+// noID is (uid_t)-1, which system calls read as "leave as it is".
+const noID = 1<<32 - 1
+
+// rlimits are the numbers of include/uapi/asm-generic/resource.h.
+var rlimits = map[string]int{
+	"cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7,
+	"memlock": 8, "as": 9, "locks": 10, "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
+}
+
+// Equal reports whether two specs ask for the same sandbox.
+func (s Spec) Equal(t Spec) bool {
+	// nil and empty differ only for Capabilities, where they mean different
+	// things.
+	return reflect.DeepEqual(s.normal(), t.normal())
+}
+
+// normal is the spec with empty slices and maps as nil, and resources compared
+// by their own rules.
+func (s Spec) normal() Spec {
+	s = s.Clone()
+	if len(s.Labels) == 0 {
+		s.Labels = nil
+	}
+	for _, p := range []*[]string{&s.Process.Args, &s.Process.Env} {
+		if len(*p) == 0 {
+			*p = nil
+		}
+	}
+	if len(s.Process.Rlimits) == 0 {
+		s.Process.Rlimits = nil
+	}
+	if len(s.Process.User.Groups) == 0 {
+		s.Process.User.Groups = nil
+	}
+	return s
+}
+
+// Clone is a copy that shares nothing with s.
+func (s Spec) Clone() Spec {
+	s.Labels = maps.Clone(s.Labels)
+	s.Resources = s.Resources.Clone()
+	s.Process.Args = slices.Clone(s.Process.Args)
+	s.Process.Env = slices.Clone(s.Process.Env)
+	s.Process.Capabilities = slices.Clone(s.Process.Capabilities)
+	s.Process.Rlimits = slices.Clone(s.Process.Rlimits)
+	s.Process.User.Groups = slices.Clone(s.Process.User.Groups)
+	s.Namespaces.UIDMap = slices.Clone(s.Namespaces.UIDMap)
+	s.Namespaces.GIDMap = slices.Clone(s.Namespaces.GIDMap)
+	return s
+}
