@@ -156,10 +156,12 @@ func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
 		names.setBandwidth(p, now, want)
 		return nil
 	}
+	why := ""
 	if want != now {
 		names.setBandwidth(p, now, want)
+		why = "after the quota has risen: the kernel refuses a burst above it"
 	}
-	setBurst("after the quota has risen: the kernel refuses a burst above it")
+	setBurst(why)
 	return nil
 }
 

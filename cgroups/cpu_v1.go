@@ -18,7 +18,7 @@ const (
 
 var cpuFilesV1 = &cpuFiles{
 	weight: "cpu.shares", idle: "cpu.idle", burst: "cpu.cfs_burst_us",
-	weightText:   func(w uint16) string { return strconv.FormatUint(sharesOf(w), 10) },
+	weightText: func(w uint16) string { return strconv.FormatUint(sharesOf(w), 10) },
 	sameWeight: func(text string, w uint16) bool {
 		shares, err := parseAmount(text)
 		return err == nil && weightOfShares(shares) == w

@@ -27,10 +27,10 @@ func (p *planner) cpuset(c CPUSet) error {
 			return err
 		}
 	}
-	if err := p.set(v, "cpuset.mems", c.Mems); err != nil {
+	if err := p.set(v, "cpuset.mems", c.Mems, PartitionMember); err != nil {
 		return err
 	}
-	if err := p.set(v, "cpuset.cpus", c.CPUs); err != nil {
+	if err := p.set(v, "cpuset.cpus", c.CPUs, c.Partition); err != nil {
 		return err
 	}
 	if c.Partition > PartitionMember {
@@ -41,7 +41,7 @@ func (p *planner) cpuset(c CPUSet) error {
 
 // set plans one list. v2 keeps nothing for "as the parent"; v1 has no such
 // state, and needs a list wherever there are processes.
-func (p *planner) set(version int, file string, s Set) error {
+func (p *planner) set(version int, file string, s Set, partition Partition) error {
 	if s.IsZero() {
 		return nil
 	}
@@ -66,6 +66,12 @@ func (p *planner) set(version int, file string, s Set) error {
 	}
 	if old == "" {
 		c.undo = []write{{ctl: ControllerCPUSet, file: file, data: "\n"}}
+	}
+	// CPUs that a partition cannot have make it invalid without a word.
+	if version == 2 && file == "cpuset.cpus" && partition != PartitionMember {
+		if now, err := p.read(ControllerCPUSet, partitionFile); err == nil && now != "" && now != PartitionMember.String() && (partition == PartitionKeep || partition.String() == now) {
+			c.keeps, c.kept = partitionFile, now
+		}
 	}
 	p.add(c)
 	return nil

@@ -51,9 +51,13 @@ func (p *planner) memoryV2(m Memory) error {
 		}
 	}
 
+	up, down, last := "rises before the limits below it", "falls before the limits above it", "falls after the limits below it"
+	if len(knobs) == 1 {
+		up, down, last = "", "", ""
+	}
 	for _, k := range knobs {
 		if k.to > k.now {
-			p.addMemory(k, "rises before the limits below it")
+			p.addMemory(k, up)
 		}
 	}
 	for _, k := range slices.Backward(knobs) {
@@ -66,11 +70,11 @@ func (p *planner) memoryV2(m Memory) error {
 					return err
 				}
 			}
-			if err := p.shrinkMax(k, high); err != nil {
+			if err := p.shrinkMax(k, high, last); err != nil {
 				return err
 			}
 		default:
-			p.addMemory(k, "falls before the limits above it")
+			p.addMemory(k, down)
 		}
 	}
 	return nil
@@ -97,7 +101,7 @@ func (p *planner) addMemory(k memoryKnob, why string) {
 // shrinkMax lowers memory.max. Below the usage the kernel would reclaim and
 // then kill; memory.high makes it reclaim without killing, so that comes first
 // where something can be reclaimed. high is what memory.high holds by then.
-func (p *planner) shrinkMax(k memoryKnob, high uint64) error {
+func (p *planner) shrinkMax(k memoryKnob, high uint64, why string) error {
 	usage, err := p.memoryAmount(maxFile, usageFile)
 	if err != nil {
 		return err
@@ -112,7 +116,7 @@ func (p *planner) shrinkMax(k memoryKnob, high uint64) error {
 		}
 	}
 	if usage <= k.to || high <= k.to {
-		p.addMemory(k, "falls after the limits below it")
+		p.addMemory(k, why)
 		return nil
 	}
 	guardHigh := memoryKnob{file: highFile, now: high, to: k.to, ask: k.to}

@@ -25,6 +25,8 @@ type Change struct {
 	check string                   // the file to read back, if not File
 	canon func(text string) string // the part of that file that this change is about
 	want  string                   // what canon gives when the kernel took New
+	keeps string                   // another file that must go on holding kept, if any
+	kept  string
 }
 
 // String reads `write "50000 100000" to /sys/fs/cgroup/a/cpu.max, was "max

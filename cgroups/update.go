@@ -124,7 +124,8 @@ func (e *UpdateError) Unwrap() []error {
 	return []error{e.Err, e.Undo}
 }
 
-// A CoercedError says that the kernel took a value and holds another.
+// A CoercedError says that the kernel took a value and holds another, in the
+// file or, because of it, in another one.
 type CoercedError struct {
 	Path, Wrote, Holds string
 }
@@ -176,6 +177,12 @@ func apply(ctx context.Context, t tree, changes []Change) ([]Change, error) {
 		c.Now = strings.TrimSpace(c.canon(text))
 		if c.canon(text) != c.want && !overwritten(changes[i+1:], *c) {
 			return fail(len(changes), i, &CoercedError{Path: c.Path, Wrote: strings.TrimSpace(c.New), Holds: c.Now})
+		}
+		if c.keeps == "" {
+			continue
+		}
+		if text, err := t.read(c.Controller, c.keeps); err != nil || text != c.kept {
+			return fail(len(changes), i, errors.Join(err, &CoercedError{Path: t.path(c.Controller, c.keeps), Wrote: c.kept, Holds: text}))
 		}
 	}
 	return changes, nil

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/caisson-run/caisson/internal/devfilter"
+	"github.com/stretchr/testify/require"
+)
+
+// fakeTree is a group's files with the kernel's rules about them, as far as
+// plans have to mind them.
+type fakeTree struct {
+	t      testing.TB
+	v      int
+	files  map[string]string
+	parent map[string]string
+	top    map[string]string
+
+	anon, cache uint64  // what memory is used for; cache can be reclaimed
+	parentRatio float64 // v1: the parent's share of CPU; 0 is no limit
+	childRatio  float64 // v1: the largest child's
+
+	writes []string
+	// fault, if set, is asked before each write. It returns the error to
+	// answer with, and whether the write takes effect all the same.
+	fault func(n int, file string) (err error, takes bool)
+}
+
+const fakePage = 4096
+
+func newFake(t testing.TB, version int) *fakeTree {
+	f := &fakeTree{t: t, v: version, files: make(map[string]string)}
+	f.parent = map[string]string{"cpuset.cpus": "0-7", "cpuset.mems": "0"}
+	common := []string{"pids.max", "rdma.max", "cpuset.cpus", "cpuset.mems", "misc.max", "cpu.idle"}
+	v2 := []string{
+		"cpu.weight", "cpu.max", "cpu.max.burst", partitionFile,
+		maxFile, highFile, "memory.low", "memory.min", "memory.swap.max", "memory.swap.high", "memory.oom.group",
+		costWeightFile, bfqWeightFile, "io.max", "io.latency", devicesBPF,
+		"hugetlb.2MB.max", "hugetlb.2MB.rsvd.max",
+	}
+	v1 := []string{
+		"cpu.shares", quotaV1, periodV1, "cpu.cfs_burst_us", limitV1, memswV1, devicesList,
+		bfqWeightV1, bfqDeviceWeightV1, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes",
+	}
+	for _, t := range throttleV1 {
+		v1 = append(v1, t.file)
+	}
+	for _, name := range slices.Concat(common, map[int][]string{1: v1, 2: v2}[version]) {
+		f.files[name] = freshFiles[name]
+	}
+	f.files["misc.max"] = "sev max\nsgx_epc max"
+	for name := range f.files {
+		if strings.HasPrefix(name, "hugetlb") {
+			f.files[name] = strconv.FormatUint(1<<63-1<<21, 10)
+			if version == 2 {
+				f.files[name] = wordMax
+			}
+		}
+	}
+	if version == 1 {
+		f.files["cpuset.cpus"], f.files["cpuset.mems"] = "0-7", "0"
+		f.files[limitV1], f.files[memswV1] = unlimitedV1, unlimitedV1
+	}
+	return f
+}
+
+const unlimitedV1 = "9223372036854771712"
+
+// clone is a copy on its own.
+func (f *fakeTree) clone() *fakeTree {
+	g := *f
+	g.files, g.writes = maps.Clone(f.files), nil
+	return &g
+}
+
+// state is everything that an update may change.
+func (f *fakeTree) state() map[string]string {
+	s := maps.Clone(f.files)
+	for name, text := range s {
+		// The order of lines says nothing.
+		lines := strings.Split(text, "\n")
+		slices.Sort(lines)
+		s[name] = strings.Join(lines, "\n")
+	}
+	return s
+}
+
+func (f *fakeTree) version(Controller) int                { return f.v }
+func (f *fakeTree) path(_ Controller, file string) string { return "/fake/" + file }
+
+func (f *fakeTree) read(_ Controller, file string) (string, error) {
+	files := f.files
+	if rest, ok := strings.CutPrefix(file, "../"); ok {
+		files, file = f.parent, rest
+	} else if rest, ok := strings.CutPrefix(file, "/"); ok {
+		files, file = f.top, rest
+	}
+	switch file {
+	case usageFile, usageV1:
+		return strconv.FormatUint(f.anon+f.cache, 10), nil
+	case "memory.stat":
+		return fmt.Sprintf("anon %d\ninactive_file %d\nactive_file 0\nslab_reclaimable 0", f.anon, f.cache), nil
+	}
+	text, ok := files[file]
+	if !ok {
+		return "", &FileError{Op: "open", Path: file, Err: os.ErrNotExist}
+	}
+	return text, nil
+}
+
+func (f *fakeTree) write(_ Controller, file, data string) error {
+	f.writes = append(f.writes, file+"="+data)
+	var injected error
+	if f.fault != nil {
+		err, takes := f.fault(len(f.writes)-1, file)
+		if err != nil && !takes {
+			return &FileError{Op: "write", Path: file, Data: data, Err: err}
+		}
+		injected = err
+	}
+	if err := f.take(file, strings.TrimSpace(data)); err != nil {
+		return &FileError{Op: "write", Path: file, Data: data, Err: err}
+	}
+	if injected != nil {
+		return &FileError{Op: "write", Path: file, Data: data, Err: injected}
+	}
+	return nil
+}
+
+func (f *fakeTree) amount(file string) uint64 {
+	n, err := parseAmount(f.files[file])
+	require.NoError(f.t, err, file)
+	return n
+}
+
+var errInjected = errors.New("injected")
+
+// take is what the kernel does with data written to file.
+func (f *fakeTree) take(file, data string) error {
+	n, nErr := parseAmount(data)
+	text := func(unlimited string, unit uint64) string {
+		if n == noLimit {
+			return unlimited
+		}
+		return strconv.FormatUint(n-n%unit, 10)
+	}
+	switch file {
+	case devicesAllow, devicesDeny:
+	default:
+		if _, ok := f.files[file]; !ok {
+			return syscall.ENOENT
+		}
+	}
+	switch file {
+	case "cpu.weight", "cpu.shares":
+		if f.files["cpu.idle"] == "1" {
+			return syscall.EINVAL
+		}
+	case "cpu.idle":
+		weight := map[string]map[int]string{"0": {1: "1024", 2: "100"}, "1": {1: "3", 2: "0"}}[data][f.v]
+		if f.files[file] != data {
+			f.files[map[int]string{1: "cpu.shares", 2: "cpu.weight"}[f.v]] = weight
+		}
+	case "cpu.max":
+		b, err := parseCPUMax(data)
+		if err != nil || b.quota < f.amount("cpu.max.burst") {
+			return syscall.EINVAL
+		}
+	case "cpu.max.burst":
+		if b, _ := parseCPUMax(f.files["cpu.max"]); n > b.quota {
+			return syscall.EINVAL
+		}
+	case "cpu.cfs_burst_us":
+		if n > f.amount(quotaV1) {
+			return syscall.EINVAL
+		}
+	case quotaV1:
+		return f.bandwidthV1(bandwidth{n, f.amount(periodV1)})
+	case periodV1:
+		return f.bandwidthV1(bandwidth{f.amount(quotaV1), n})
+	case "cpuset.cpus", "cpuset.mems":
+		if f.v == 1 && data == "" {
+			return syscall.ENOSPC
+		}
+		if word, _, _ := strings.Cut(f.files[partitionFile], " "); f.v == 2 && file == "cpuset.cpus" && word != "member" {
+			if f.files[partitionFile] = word; data == "" {
+				f.files[partitionFile] += " invalid (cpus unavailable)"
+			}
+		}
+	case partitionFile:
+		if data != "member" && f.files["cpuset.cpus"] == "" {
+			data += " invalid (cpus unavailable)"
+		}
+	case limitV1:
+		if n > f.amount(memswV1) {
+			return syscall.EINVAL
+		}
+		if n < f.anon {
+			return syscall.EBUSY
+		}
+		f.reclaim(n)
+		data = text(unlimitedV1, fakePage)
+	case memswV1:
+		if n < f.amount(limitV1) {
+			return syscall.EINVAL
+		}
+		data = text(unlimitedV1, fakePage)
+	case maxFile:
+		if f.anon+f.cache > n {
+			f.t.Errorf("memory.max %d with %d in use kills", n, f.anon+f.cache)
+		}
+		data = text(wordMax, fakePage)
+	case highFile:
+		f.reclaim(n)
+		data = text(wordMax, fakePage)
+	case "memory.low", "memory.min", "memory.swap.max", "memory.swap.high":
+		data = text(wordMax, fakePage)
+	case devicesBPF:
+		data = f.program(data)
+	case devicesAllow, devicesDeny:
+		return f.device(file == devicesAllow, data)
+	case bfqWeightV1, "pids.max", "memory.oom.group":
+	default:
+		if strings.HasPrefix(file, "hugetlb") {
+			data = text(map[int]string{1: strconv.FormatUint(1<<63-1<<21, 10), 2: wordMax}[f.v], 2<<20)
+			break
+		}
+		key, rest, ok := strings.Cut(data, " ")
+		if !ok {
+			return syscall.EINVAL
+		}
+		f.setLine(file, key, rest)
+		return nil
+	}
+	if nErr != nil && !strings.ContainsAny(file, "(") && strings.HasPrefix(file, "memory") {
+		return syscall.EINVAL
+	}
+	f.files[file] = data
+	return nil
+}
+
+// reclaim drops cache until the usage is at most n, if it can.
+func (f *fakeTree) reclaim(n uint64) {
+	if f.anon+f.cache > n {
+		f.cache -= min(f.cache, f.anon+f.cache-n)
+	}
+}
+
+func (f *fakeTree) bandwidthV1(b bandwidth) error {
+	ratio := float64(b.quota) / float64(b.period)
+	if b.quota == noLimit {
+		ratio = f.parentRatio
+	}
+	switch {
+	case b.quota < 1000, b.period < 1000, b.quota < f.amount("cpu.cfs_burst_us"):
+		return syscall.EINVAL
+	case f.parentRatio > 0 && ratio > f.parentRatio, b.quota != noLimit && ratio < f.childRatio:
+		return syscall.EINVAL
+	}
+	f.files[quotaV1] = amountText(b.quota, "-1")
+	f.files[periodV1] = strconv.FormatUint(b.period, 10)
+	return nil
+}
+
+// setLine updates the fields of a line, or the line, and drops it when it says
+// nothing any more.
+func (f *fakeTree) setLine(file, key, rest string) {
+	var lines []string
+	old, had := lineOf(f.files[file], key)
+	for line := range strings.Lines(f.files[file]) {
+		if k, _, _ := strings.Cut(line, " "); k != key && strings.TrimSpace(line) != "" {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if names := map[string][]string{
+		"io.max": {"rbps", "wbps", "riops", "wiops"}, rdmaFile: {"hca_handle", "hca_object"}, "io.latency": {"target"},
+	}[file]; names != nil {
+		merged, nothing := "", true
+		for _, name := range names {
+			v, ok := fieldOf(rest, name)
+			if !ok {
+				if v, ok = fieldOf(old, name); !ok || !had {
+					v = wordMax
+				}
+			}
+			nothing = nothing && (v == wordMax || file == "io.latency" && v == "0")
+			merged += " " + name + "=" + v
+		}
+		if rest = merged[1:]; nothing {
+			rest = ""
+		}
+	}
+	if rest == "default" || rest == "0" || rest == "" {
+		rest = ""
+	}
+	if rest != "" {
+		lines = append(lines, key+" "+rest)
+	}
+	f.files[file] = strings.Join(lines, "\n")
+}
+
+func (f *fakeTree) program(data string) string {
+	switch {
+	case data == wordAll:
+		return wordAll
+	case strings.HasPrefix(data, programPrefix):
+		return data
+	}
+	d, err := parseDevices(data)
+	require.NoError(f.t, err)
+	// The same rules again would be another program; a comparison of states
+	// must not see that.
+	return programPrefix + "7 " + devfilter.Name(d.filter())
+}
+
+func (f *fakeTree) device(allow bool, data string) error {
+	rules, all := parseDevicesList(f.files[devicesList])
+	switch {
+	case data == everyDevice && allow:
+		f.files[devicesList] = everyDevice
+		return nil
+	case data == everyDevice:
+		f.files[devicesList] = ""
+		return nil
+	case all:
+		return nil
+	}
+	r, err := ParseDeviceRule(data)
+	require.NoError(f.t, err)
+	var lines []string
+	for _, x := range mergeRules(append(rules, DeviceRule{Type: r.Type, Major: r.Major, Minor: r.Minor, AnyMajor: r.AnyMajor, AnyMinor: r.AnyMinor})) {
+		if x.node() == r.node() {
+			if x.Access &^= r.Access; allow {
+				x.Access |= accessOf(rules, r) | r.Access
+			}
+		}
+		if x.Access != 0 {
+			lines = append(lines, x.String())
+		}
+	}
+	f.files[devicesList] = strings.Join(lines, "\n")
+	return nil
+}
