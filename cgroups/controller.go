@@ -4,6 +4,7 @@ package cgroups
 
 import (
 	"math/bits"
+	"strconv"
 	"strings"
 )
 
@@ -97,3 +98,19 @@ func (s Controllers) String() string {
 
 // MarshalText is [Controllers.String].
 func (s Controllers) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what [Controllers.String] writes.
+func (s *Controllers) UnmarshalText(text []byte) error {
+	var set Controllers
+	if len(text) > 0 {
+		for name := range strings.SplitSeq(string(text), ",") {
+			c, ok := parseController(name)
+			if !ok {
+				return &InvalidError{Field: "controllers", Value: string(text), Reason: "no controller is called " + strconv.Quote(name)}
+			}
+			set |= ControllersOf(c)
+		}
+	}
+	*s = set
+	return nil
+}

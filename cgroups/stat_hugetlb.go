@@ -13,15 +13,33 @@ import (
 	"github.com/caisson-run/caisson/internal/kernfs"
 )
 
+// What each file of one size of huge pages holds.
+const (
+	hugeCurrent = iota
+	hugeReserved
+	hugeMax
+	hugeFailures
+	numHugeFiles
+)
+
+var (
+	hugeNames       = [numHugeFiles]string{"current", "rsvd.current", "max", "events"}
+	hugeNamesLegacy = [numHugeFiles]string{"usage_in_bytes", "rsvd.usage_in_bytes", "limit_in_bytes", "failcnt"}
+)
+
 // hugeFiles are the files of one size of huge pages. Those that the kernel does
 // not have are nil.
 type hugeFiles struct {
-	pageSize                         uint64
-	current, reserved, max, failures *kernfs.File
+	pageSize uint64
+	files    [numHugeFiles]*kernfs.File
 }
 
 func (h *hugeFiles) close() error {
-	return errors.Join(h.current.Close(), h.reserved.Close(), h.max.Close(), h.failures.Close())
+	var errs []error
+	for _, f := range h.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // pageSizes are the sizes of huge pages that this machine has.
@@ -68,33 +86,33 @@ func (h *held) lookForHuge(n *node, sizes []uint64) error {
 	if h.closed || h.huge != nil {
 		return nil
 	}
-	names := [4]string{"current", "rsvd.current", "max", "events"}
+	names := &hugeNames
 	if !n.in.v2 {
-		names = [4]string{"usage_in_bytes", "rsvd.usage_in_bytes", "limit_in_bytes", "failcnt"}
+		names = &hugeNamesLegacy
 	}
 	huge := make([]hugeFiles, len(sizes))
 	for i, size := range sizes {
-		f := &huge[i]
-		f.pageSize = size
-		for j, into := range []**kernfs.File{&f.current, &f.reserved, &f.max, &f.failures} {
-			file, err := n.openOrAbsent("hugetlb." + hugePageName(size) + "." + names[j])
+		huge[i].pageSize = size
+		for j, name := range names {
+			file, err := n.openOrAbsent("hugetlb." + hugePageName(size) + "." + name)
 			if err != nil {
 				for k := range huge {
 					_ = huge[k].close()
 				}
 				return err
 			}
-			*into = file
+			huge[i].files[j] = file
 		}
 	}
 	h.huge = huge
 	return nil
 }
 
-func (c *Cgroup) scanHugeTLB(s *Stats, n *node, buf *[]byte) error {
-	h := &c.stats
+// hugeTLB adds the hugetlb figures of n to s. The caller holds mu for reading;
+// it is released for a moment when the files must be opened.
+func (h *held) hugeTLB(s *Stats, n *node, p *pageSizes, buf *[]byte) error {
 	if h.huge == nil {
-		sizes, err := c.root.pageSizes.get()
+		sizes, err := p.get()
 		if err != nil || len(sizes) == 0 {
 			return err
 		}
@@ -109,41 +127,38 @@ func (c *Cgroup) scanHugeTLB(s *Stats, n *node, buf *[]byte) error {
 		return &FileError{Op: "read", Path: n.dir.Path(), Err: os.ErrClosed}
 	}
 	for i := range h.huge {
-		f := &h.huge[i]
+		huge := &h.huge[i]
 		var to *HugeTLBStats
 		s.HugeTLB, to = next(s.HugeTLB)
-		*to = HugeTLBStats{PageSize: f.pageSize}
-		if err := f.scan(to, n, buf); err != nil {
-			return err
+		*to = HugeTLBStats{PageSize: huge.pageSize}
+		for j, file := range huge.files {
+			if file == nil {
+				continue
+			}
+			text, err := read(file, buf)
+			if err != nil {
+				return n.failed(err)
+			}
+			if err := to.scan(j, n.in.v2, text); err != nil {
+				return notUnderstood(file, text, err)
+			}
 		}
 	}
 	return nil
 }
 
-func (f *hugeFiles) scan(to *HugeTLBStats, n *node, buf *[]byte) error {
-	for i, file := range [...]*kernfs.File{f.current, f.reserved, f.max, f.failures} {
-		if file == nil {
-			continue
-		}
-		text, err := read(file, buf)
-		if err != nil {
-			return n.failed(err)
-		}
-		switch {
-		case i == 0:
-			err = scanUint(&to.Current, trim(text))
-		case i == 1:
-			err = scanUint(&to.Reserved, trim(text))
-		case i == 2:
-			err = scanLimitLegacy(&to.Max, text)
-		case n.in.v2:
-			err = scanKey(&to.Failures, text, "max")
-		default:
-			err = scanUint(&to.Failures, trim(text))
-		}
-		if err != nil {
-			return notUnderstood(file, text, err)
-		}
+func (s *HugeTLBStats) scan(file int, v2 bool, text []byte) error {
+	switch {
+	case file == hugeCurrent:
+		return scanUint(&s.Current, trim(text))
+	case file == hugeReserved:
+		return scanUint(&s.Reserved, trim(text))
+	case file == hugeMax && v2:
+		return scanLimit(&s.Max, text)
+	case file == hugeMax:
+		return scanLimitLegacy(&s.Max, text, s.PageSize)
+	case v2:
+		return scanKey(&s.Failures, text, "max")
 	}
-	return nil
+	return scanUint(&s.Failures, trim(text))
 }

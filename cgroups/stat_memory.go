@@ -39,7 +39,7 @@ func (s *MemoryStats) scanLegacy(text []byte) error {
 // scanMemsw turns v1's limit of memory and swap together into one of swap. It
 // comes after the limit of memory.
 func (s *MemoryStats) scanMemsw(text []byte) error {
-	if err := scanLimitLegacy(&s.SwapMax, text); err != nil {
+	if err := scanLimitLegacy(&s.SwapMax, text, mostPage); err != nil {
 		return err
 	}
 	both, ok := s.SwapMax.Value()

@@ -36,8 +36,8 @@ func (c *Cgroup) stat(s *Stats, want Controllers, pressure bool) error {
 	defer h.mu.RUnlock()
 
 	err := h.scan(s, &v, want, buf)
-	if err == nil && want.Has(ControllerHugeTLB) && v.at[ControllerHugeTLB] != nil {
-		err = c.scanHugeTLB(s, v.at[ControllerHugeTLB], buf)
+	if n := v.at[ControllerHugeTLB]; err == nil && n != nil && want.Has(ControllerHugeTLB) {
+		err = h.hugeTLB(s, n, &c.root.pageSizes, buf)
 	}
 	if err == nil && pressure && v.uni != nil {
 		err = h.scanPressures(s, v.uni, buf)

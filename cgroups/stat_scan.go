@@ -48,7 +48,7 @@ func (s *Stats) scan(f statFile, text []byte) error {
 	case fileMemorySwapMax:
 		return scanLimit(&m.SwapMax, text)
 	case fileMemoryLimitLegacy:
-		return scanLimitLegacy(&m.Max, text)
+		return scanLimitLegacy(&m.Max, text, mostPage)
 	case fileMemoryMemswLegacy:
 		return m.scanMemsw(text)
 	case fileMemoryStatLegacy:
@@ -126,20 +126,20 @@ func scanLimit(into *Limit, text []byte) error {
 	return nil
 }
 
-// unlimitedLegacy is the least that v1's memory and hugetlb files say when there
-// is no limit: the largest number of whole pages, of 64 KiB at most, that fits
-// in a long.
-const unlimitedLegacy = math.MaxInt64 &^ (1<<16 - 1)
-
-func scanLimitLegacy(into *Limit, text []byte) error {
+// scanLimitLegacy scans a limit of v1's memory and hugetlb files. Where there is
+// none, they say the largest number of whole pages that fits in a long.
+func scanLimitLegacy(into *Limit, text []byte, page uint64) error {
 	if err := scanLimit(into, text); err != nil {
 		return err
 	}
-	if n, ok := into.Value(); ok && n >= unlimitedLegacy {
+	if n, ok := into.Value(); ok && n >= math.MaxInt64&^(page-1) {
 		*into = Max()
 	}
 	return nil
 }
+
+// mostPage is the largest base page of the architectures that Go runs on.
+const mostPage = 64 << 10
 
 // scanKey scans the value of key in a flat keyed file, one "key value" a line.
 func scanKey(into *Reading[uint64], text []byte, want string) error {
