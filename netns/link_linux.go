@@ -79,7 +79,7 @@ func linkOf(l netlink.Link) Link {
 		Index:   a.Index,
 		Kind:    l.Type(),
 		MTU:     a.MTU,
-		MAC:     a.HardwareAddr,
+		MAC:     a.HardwareAddr.String(),
 		Up:      a.RawFlags&syscall.IFF_UP != 0,
 		Running: a.RawFlags&syscall.IFF_RUNNING != 0,
 	}

@@ -150,7 +150,7 @@ func TestLinks(t *testing.T) {
 	assert.Equal(t, 1400, one.MTU)
 	assert.True(t, one.Up)
 	assert.False(t, one.Running, "no port")
-	assert.Equal(t, "02:00:00:00:00:01", one.MAC.String())
+	assert.Equal(t, "02:00:00:00:00:01", one.MAC)
 	assert.Contains(t, one.Addrs, netip.MustParsePrefix("192.0.2.1/24"))
 	assert.Equal(t, one.Addrs, last.Addrs)
 	var st LinkStats
