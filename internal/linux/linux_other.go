@@ -4,14 +4,7 @@
 
 package linux
 
-import (
-	"errors"
-
-	"github.com/caisson-run/caisson/internal/feature"
-)
-
-// ErrNotNamespace says that a file is something else than a namespace.
-var ErrNotNamespace = errors.New("not a namespace")
+import "github.com/caisson-run/caisson/internal/feature"
 
 func onlyLinux(what string) error {
 	return &feature.UnsupportedError{Feature: what, Reason: "only Linux has it"}

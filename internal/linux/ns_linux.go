@@ -3,7 +3,6 @@
 package linux
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -11,9 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// ErrNotNamespace says that a file is something else than a namespace.
-var ErrNotNamespace = errors.New("not a namespace")
 
 // OpenNS opens the namespace file at path, of any kind. With follow it may be a
 // link, such as the ones in /proc/PID/ns; without, the last element must be the
