@@ -22,8 +22,8 @@ import (
 // the root of that namespace.
 //
 // fn cannot be interrupted. If it panics, Do panics with a [*Panic]; if it calls
-// [runtime.Goexit], as the FailNow of a test does, so does Do. Either way the
-// thread is brought back first.
+// [runtime.Goexit], as the FailNow of a test does, so does Do. Before either,
+// the thread is brought back or ended.
 //
 // Errors: [*InvalidError] if two handles are of one kind; [os.ErrClosed] if a
 // handle is closed; [*UnsupportedError] for a user or time namespace, which
