@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/caisson-run/caisson/internal/feature"
 	"github.com/caisson-run/caisson/internal/kernfs"
@@ -20,7 +19,7 @@ var ErrGone = errors.New("cgroup is gone")
 
 // ErrInvalid is matched by errors about a value that was refused before
 // anything was touched.
-var ErrInvalid = errors.New("invalid value")
+var ErrInvalid = feature.ErrInvalid
 
 // UnsupportedError says what is missing and why. It matches [ErrNotSupported].
 type UnsupportedError = feature.UnsupportedError
@@ -31,17 +30,7 @@ type FileError = kernfs.FileError
 
 // InvalidError is a value refused before anything was touched. It matches
 // [ErrInvalid].
-type InvalidError struct {
-	Field  string // "memory.max", "path"
-	Value  string // as given
-	Reason string
-}
-
-// Error reads `memory.max "-1": negative`.
-func (e *InvalidError) Error() string { return fmt.Sprintf("%s %q: %s", e.Field, e.Value, e.Reason) }
-
-// Is reports whether target is [ErrInvalid].
-func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+type InvalidError = feature.InvalidError
 
 // goneError marks err, a failure on a held directory, as [ErrGone].
 type goneError struct{ err error }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/feature"
 )
 
@@ -16,7 +15,7 @@ var (
 	// ErrNotSupported: this kernel, machine or driver lacks what was asked for.
 	ErrNotSupported = feature.ErrNotSupported
 	// ErrInvalid: a value was refused before anything was touched.
-	ErrInvalid = cgroups.ErrInvalid
+	ErrInvalid = feature.ErrInvalid
 	// ErrNotFound: there is no sandbox with this id.
 	ErrNotFound = errors.New("no such sandbox")
 	// ErrExists: there is a sandbox with this id, and its spec is another.
@@ -30,7 +29,7 @@ var (
 )
 
 // InvalidError is a value refused before anything was touched.
-type InvalidError = cgroups.InvalidError
+type InvalidError = feature.InvalidError
 
 // UnsupportedError says what is missing and why.
 type UnsupportedError = feature.UnsupportedError

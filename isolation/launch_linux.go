@@ -4,6 +4,7 @@ package isolation
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/caisson-run/caisson/internal/launch"
@@ -41,8 +42,9 @@ func (l *Launch) compile() (p *launch.Program, done func(), err error) {
 	// Who is nobody special on the host can neither take another identity nor
 	// drop what it does not have, unless a user namespace gives it both.
 	privileged := os.Geteuid() == 0
-	s.Setgroups = privileged
-	if privileged || l.New.Has(namespaces.User) {
+	inUser := l.New.Has(namespaces.User)
+	s.Setgroups = privileged && inUser
+	if privileged || inUser {
 		s.Credential = &launch.Credential{UID: l.User.UID, GID: l.User.GID, Groups: l.User.Groups}
 		if set := launch.CapSet(l.Capabilities); set != ^launch.CapSet(0) {
 			s.Capabilities = &launch.Capabilities{Bounding: set, Permitted: set, Effective: set}
@@ -55,7 +57,7 @@ func (l *Launch) compile() (p *launch.Program, done func(), err error) {
 	}
 	if p, err = launch.Compile(s); err != nil {
 		done()
-		return nil, nil, errors.Join(ErrInvalid, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return p, done, nil
 }

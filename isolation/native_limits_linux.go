@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 
@@ -73,7 +74,11 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 	}
 	b := boxOf(c)
 	return func(yield func(Event, error) bool) {
-		w, err := d.engine.Watch(elastic.WatchConfig{Cgroup: c.Cgroup, Pressure: pressure, Memory: true, PIDs: true})
+		has := c.Cgroup.Controllers()
+		w, err := d.engine.Watch(elastic.WatchConfig{
+			Cgroup: c.Cgroup, Pressure: pressure,
+			Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
+		})
 		if err != nil {
 			yield(nil, err)
 			return
@@ -96,10 +101,10 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 				if !yield(ev, nil) {
 					return
 				}
-			case ctx.Err() == nil && errors.Is(context.Cause(next), errEnded):
-				d.last(w, b, yield)
+			case ctx.Err() != nil || errors.Is(err, io.EOF):
 				return
-			case ctx.Err() != nil:
+			case errors.Is(context.Cause(next), errEnded):
+				d.last(w, b, yield)
 				return
 			default:
 				yield(nil, err)

@@ -93,6 +93,13 @@ func boxOf(c *Container) *box {
 
 // Create prepares the isolators, all or none.
 func (d *nativeDriver) Create(ctx context.Context, c *Container) error {
+	if err := d.create(ctx, c); err != nil {
+		return errors.Join(err, d.Release(c))
+	}
+	return nil
+}
+
+func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 	for i, iso := range d.isolators {
 		if err := iso.Prepare(ctx, c); err != nil {
 			err = fmt.Errorf("%s: %w", iso.Name(), err)

@@ -10,12 +10,9 @@ import (
 	"github.com/caisson-run/caisson/elastic"
 )
 
-// Event is something that happened to a sandbox: one of the types below, which
-// a switch tells apart.
-type Event interface {
-	// When is the time at which it was noticed.
-	When() time.Time
-}
+// Event is something that happened to a sandbox: one of the types below, as a
+// value.
+type Event any
 
 // The events of a sandbox's group.
 type (
@@ -26,17 +23,20 @@ type (
 	OOM = elastic.OOM
 	// LimitHit: the group ran against one of its limits.
 	LimitHit = elastic.LimitHit
+	// Frozen: all its processes stand still, or go on.
+	Frozen = elastic.Frozen
+	// Failed: one thing cannot be watched any more; the rest goes on.
+	Failed = elastic.Failed
 	// Lost: the consumer was too slow for this many events.
 	Lost = elastic.Lost
+	// Gone: the group was removed by somebody else. It is the last event.
+	Gone = elastic.Gone
 )
 
 // Exited is the last event of a sandbox: its first process has ended.
 type Exited struct {
-	Status ExitStatus
+	Status ExitStatus `json:"status"`
 }
-
-// When is the time at which the end was noticed.
-func (e Exited) When() time.Time { return e.Status.At }
 
 // DefaultThresholds are those of a Watch that names none: a tenth of two
 // seconds lost by some process to CPU or memory, a quarter to IO. Two-second

@@ -3,7 +3,6 @@
 package namespaces
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/caisson-run/caisson/internal/feature"
@@ -21,7 +20,7 @@ var ErrNotNamespace = linux.ErrNotNamespace
 
 // ErrInvalid is matched by errors about a value that was refused before
 // anything was touched.
-var ErrInvalid = errors.New("invalid value")
+var ErrInvalid = feature.ErrInvalid
 
 // UnsupportedError says what is missing and why. It matches [ErrNotSupported].
 type UnsupportedError = feature.UnsupportedError
@@ -31,17 +30,7 @@ type FileError = kernfs.FileError
 
 // InvalidError is a value refused before anything was touched. It matches
 // [ErrInvalid].
-type InvalidError struct {
-	Field  string // "namespace kind", "id map"
-	Value  string // as given
-	Reason string
-}
-
-// Error reads `namespace kind "network": none of user,pid,...`.
-func (e *InvalidError) Error() string { return fmt.Sprintf("%s %q: %s", e.Field, e.Value, e.Reason) }
-
-// Is reports whether target is [ErrInvalid].
-func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+type InvalidError = feature.InvalidError
 
 // EnterError says that [Do] did not get into a namespace. The function was not
 // called, and nothing has changed.
