@@ -93,6 +93,16 @@ type Launch struct {
 // Mount is one mount(2) in the sandbox's mount namespace.
 type Mount struct {
 	Source, Target, Type string
-	Flags                uintptr // MS_NOSUID and so on
+	Flags                uintptr // of mount(2), MountNoSUID and so on
 	Data                 string
 }
+
+// Flags of a [Mount], as in mount(2), where the kernel's ABI has them.
+const (
+	MountReadOnly uintptr = 1 << 0
+	MountNoSUID   uintptr = 1 << 1
+	MountNoDev    uintptr = 1 << 2
+	MountNoExec   uintptr = 1 << 3
+	MountBind     uintptr = 1 << 12
+	MountRec      uintptr = 1 << 14
+)

@@ -3,14 +3,13 @@
 package isolation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"cmp"
 
 	"github.com/caisson-run/caisson/namespaces"
 )
@@ -34,7 +33,7 @@ func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 		// The caller's /proc would show the caller's processes.
 		l.Mounts = append(l.Mounts, Mount{
 			Source: "proc", Target: "/proc", Type: "proc",
-			Flags: syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC,
+			Flags: MountNoSUID | MountNoDev | MountNoExec,
 		})
 	}
 	return nil
