@@ -23,4 +23,9 @@
 // to find out whether an instance inside is ready, the kernel polls the files
 // in it, and polling a pressure trigger (psi_trigger_poll) takes its event
 // away. So Wait blocks a thread, one for all descriptors.
+//
+// # Removed cgroups
+//
+// [Removals] is a companion for what no descriptor tells: that a directory was
+// removed.
 package poll

@@ -32,3 +32,27 @@ func (*Poller) Wait() error { return errOther }
 
 // Close is nil.
 func (*Poller) Close() error { return nil }
+
+// Removals tells when directories are removed; there is none on this system.
+type Removals struct{}
+
+// Removal is a directory whose removal is to be told.
+type Removal struct{}
+
+// NewRemovals returns ErrNotSupported.
+func NewRemovals() (*Removals, error) { return nil, errOther }
+
+// FD is -1.
+func (*Removals) FD() int { return -1 }
+
+// Add returns ErrNotSupported.
+func (*Removals) Add(int, string, func()) (*Removal, error) { return nil, errOther }
+
+// Remove does nothing.
+func (*Removals) Remove(*Removal) {}
+
+// Read does nothing.
+func (*Removals) Read() {}
+
+// Close is nil.
+func (*Removals) Close() error { return nil }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package elastic turns pressure into events.
+//
+// # Model
+//
+// An [Engine] watches any number of groups, the machine and the ends of
+// processes with one goroutine on one thread. A [Watch] is the reader of one
+// group's events: [Pressure] when a [Threshold] is crossed and when that is
+// over, [OOM], [LimitHit], [Populated], [Frozen], and [Gone] at the end. Events
+// are in order. The queue of a slow reader is bounded; what it loses is counted
+// and said ([Lost]).
+//
+// # Pressure, with and without privilege
+//
+// The kernel tells of pressure at once to whom has CAP_SYS_RESOURCE. The engine
+// then sleeps until that happens, and samples only from a crossing until it is
+// over. To everybody else the kernel tells seconds late, so the engine samples
+// the exact counters instead, ten times a window and at most twenty times a
+// second, at a cost of some microseconds a file. The events are the same;
+// [Pressure] says which way it was and how late it may be. The choice is made
+// by asking the kernel, for each threshold.
+//
+// A group's own CPU quota makes cpu pressure. [Pressure].Throttled says how much
+// of that there was, so that a quota is not taken for a busy machine.
+//
+// # Limits of this package
+//
+// Windows are from 500 ms to 10 s, as the kernel's. What happens and passes
+// between two looks at a file (a group that is empty for a moment) may not be
+// seen. v1 tells of memory.max only together with an OOM. A v1 group that is
+// renamed may be gone without [Gone]. The engine never logs, and acts on
+// nothing: it tells.
+package elastic

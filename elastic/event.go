@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package elastic
+
+import (
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// Event is one of [Pressure], [OOM], [LimitHit], [Populated], [Frozen],
+// [Failed], [Lost] and [Gone], as values.
+type Event interface {
+	// When is the time at which it was noticed.
+	When() time.Time
+
+	event()
+}
+
+// Source is how a [Pressure] event came about.
+type Source uint8
+
+const (
+	// Trigger is a kernel trigger, which a process with CAP_SYS_RESOURCE gets.
+	Trigger Source = iota + 1
+	// Sampler is the engine, reading the total of stalled time periodically.
+	Sampler
+)
+
+// String is "trigger" or "sampler".
+func (s Source) String() string {
+	switch s {
+	case Trigger:
+		return "trigger"
+	case Sampler:
+		return "sampler"
+	}
+	return "unknown"
+}
+
+// MarshalText is [Source.String].
+func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Pressure says that a threshold was crossed (Rising) or that this is over.
+// Of one threshold, the first event is rising and they alternate; each falls at
+// least one window after it rose.
+type Pressure struct {
+	Time time.Time `json:"time"`
+	Threshold
+	Rising bool `json:"rising"`
+
+	// Stalled is the time stalled within the Span before Time. Span is the
+	// window or what of it was observed. It is longer if nobody had looked
+	// for longer: when a trigger wakes an idle watch, Stall within Window is
+	// what the kernel vouches for, and Stalled is since the last look.
+	Stalled time.Duration `json:"stalledNs"`
+	Span    time.Duration `json:"spanNs"`
+
+	// Throttled is the time within Span that the group stood still because
+	// of its own cpu.max, summed over CPUs: stalling of that kind is not the
+	// machine's shortage. It is there for cpu pressure of a group under the
+	// cpu controller.
+	Throttled cgroups.Reading[time.Duration] `json:"throttledNs,omitzero"`
+
+	Total time.Duration `json:"totalNs"` // time stalled since the group was made
+
+	// Source says who noticed, and Latency how long after the stall was
+	// complete that is, at most, on a machine that has a CPU to spare for it.
+	Source  Source        `json:"source"`
+	Latency time.Duration `json:"latencyNs"`
+}
+
+// OOM says that the group, or on v2 a descendant, ran out of memory.
+type OOM struct {
+	Time time.Time `json:"time"`
+
+	// OOMs counts allocations that were about to fail, Kills the processes
+	// killed, since the watch's last OOM event. v1 does not count the former;
+	// if both are 0, it told of an OOM and killed nobody within a second.
+	OOMs  uint64 `json:"ooms"`
+	Kills uint64 `json:"kills"`
+}
+
+// LimitHit says that a limit held something back. While it waits to be read,
+// further hits of the same limit are added to it.
+type LimitHit struct {
+	Time time.Time `json:"time"`
+
+	// Resource is the limit: "memory.max", "memory.high" or "pids.max". v1 has
+	// no memory.high, and tells of memory.max when it runs out of memory.
+	Resource string `json:"resource"`
+	Count    uint64 `json:"count"` // how often
+}
+
+// Populated says that the group, descendants included, got its first process
+// or lost its last.
+type Populated struct {
+	Time      time.Time `json:"time"`
+	Populated bool      `json:"populated"`
+}
+
+// Frozen says that all processes of the group are frozen now, or that they are
+// not any more.
+type Frozen struct {
+	Time   time.Time `json:"time"`
+	Frozen bool      `json:"frozen"`
+}
+
+// Failed says that one thing cannot be watched any more. The rest goes on.
+type Failed struct {
+	Time time.Time `json:"time"`
+	What string    `json:"what"` // "cpu pressure", "memory.events"
+	Err  error     `json:"-"`
+}
+
+// Lost stands in the place of N older events that were dropped because the
+// reader was slow. State must be read afresh.
+type Lost struct {
+	Time time.Time `json:"time"` // when the last of them was dropped
+	N    uint64    `json:"n"`
+}
+
+// Gone says that the group was removed. It is the last event.
+type Gone struct {
+	Time time.Time `json:"time"`
+}
+
+// When is Time.
+func (e Pressure) When() time.Time { return e.Time }
+
+// When is Time.
+func (e OOM) When() time.Time { return e.Time }
+
+// When is Time.
+func (e LimitHit) When() time.Time { return e.Time }
+
+// When is Time.
+func (e Populated) When() time.Time { return e.Time }
+
+// When is Time.
+func (e Frozen) When() time.Time { return e.Time }
+
+// When is Time.
+func (e Failed) When() time.Time { return e.Time }
+
+// When is Time.
+func (e Lost) When() time.Time { return e.Time }
+
+// When is Time.
+func (e Gone) When() time.Time { return e.Time }
+
+func (Pressure) event()  {}
+func (OOM) event()       {}
+func (LimitHit) event()  {}
+func (Populated) event() {}
+func (Frozen) event()    {}
+func (Failed) event()    {}
+func (Lost) event()      {}
+func (Gone) event()      {}
