@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"time"
 )
@@ -52,7 +51,7 @@ func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
 		return err
 	}
 	idle, err := p.read(ControllerCPU, names.idle)
-	if errors.Is(err, os.ErrNotExist) {
+	if isAbsent(err) {
 		if c.Idle != Keep {
 			return &UnsupportedError{Feature: "cpu.idle", Since: since["cpu.idle"], Reason: "this kernel has no file " + names.idle}
 		}
@@ -128,7 +127,7 @@ func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
 		if burst, err = parseAmount(text); err != nil {
 			return err
 		}
-	case !errors.Is(err, os.ErrNotExist):
+	case !isAbsent(err):
 		return err
 	case !c.Burst.IsZero():
 		return &UnsupportedError{Feature: "cpu.max.burst", Since: since["cpu.max.burst"], Reason: "this kernel has no file " + names.burst}

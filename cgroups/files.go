@@ -133,22 +133,21 @@ func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err e
 			return f.File, false, nil
 		}
 	}
-	flag := os.O_RDONLY
-	knob := t.update && !readOnly(name)
-	if knob {
-		flag = os.O_RDWR
-	}
-	if name == devicesAllow || name == devicesDeny {
+	flag, writeOnly := os.O_RDONLY, name == devicesAllow || name == devicesDeny
+	switch {
+	case writeOnly:
 		flag = os.O_WRONLY
+	case t.update && !readOnly(name):
+		flag = os.O_RDWR
 	}
 	f, err = n.dir.Open(name, flag)
 	if err != nil {
 		return nil, false, n.failed(err)
 	}
-	if !knob {
+	if flag == os.O_RDONLY {
 		return f, true, nil
 	}
-	if !t.c.knobs.keep(n, name, f) {
+	if writeOnly || !t.c.knobs.keep(n, name, f) {
 		t.own = append(t.own, ownFile{n, name, f})
 	}
 	return f, false, nil

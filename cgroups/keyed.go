@@ -5,6 +5,7 @@ package cgroups
 import (
 	"errors"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -124,3 +125,7 @@ func rounded(why string, asked, written, unit uint64) string {
 	}
 	return why + strconv.FormatUint(asked, 10) + " rounded down to pages of " + strconv.FormatUint(unit, 10) + " bytes"
 }
+
+// isAbsent reports whether err says that there is no such file, in a group that
+// there is.
+func isAbsent(err error) bool { return errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrGone) }

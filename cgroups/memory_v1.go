@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"errors"
-	"os"
 	"strconv"
 )
 
@@ -57,6 +56,9 @@ func (p *planner) memoryV1(m Memory) error {
 	}
 
 	limit := func(why string) {
+		if toSum == sum {
+			why = ""
+		}
 		if now != to {
 			p.addLimitV1(maxFile, limitV1, now, to, rounded(why, ask, to, p.page))
 		}
@@ -128,6 +130,3 @@ func absentV1(m Memory) (errs []error) {
 	}
 	return errs
 }
-
-// isAbsent reports whether err says that there is no such file.
-func isAbsent(err error) bool { return errors.Is(err, os.ErrNotExist) }

@@ -5,7 +5,6 @@ package cgroups
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -131,7 +130,7 @@ func (p *planner) under(ctl Controller) (int, error) {
 // knob.
 func (p *planner) knob(ctl Controller, knob, file string) (string, error) {
 	s, err := p.read(ctl, file)
-	if errors.Is(err, os.ErrNotExist) {
+	if isAbsent(err) {
 		return "", &UnsupportedError{Feature: knob, Since: since[knob], Reason: "this kernel has no file " + file}
 	}
 	return s, err

@@ -4,10 +4,12 @@ package cgroups
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -152,7 +154,11 @@ func TestPlanRandomWalk(t *testing.T) {
 			f := newFake(t, version)
 			f.top = map[string]string{"io.cost.qos": "8:0 enable=1"}
 			var updates, refused, failed, faults int
-			for range 3000 {
+			rounds := 3000
+			if testutil.Emulated() {
+				rounds /= 20
+			}
+			for range rounds {
 				f.anon, f.cache = r.Uint64N(1<<21), r.Uint64N(1<<20)
 				// A usage above the limit cannot be.
 				name := map[int]string{1: limitV1, 2: maxFile}[version]
@@ -195,8 +201,8 @@ func TestPlanRandomWalk(t *testing.T) {
 				}
 			}
 			t.Logf("%d updates, %d refused, %d failed, %d faults", updates, refused, failed, faults)
-			assert.Greater(t, updates, 1000)
-			assert.Greater(t, faults, 5000)
+			assert.Greater(t, updates, rounds/2)
+			assert.Greater(t, faults, 5*rounds)
 		})
 	}
 }
@@ -225,10 +231,10 @@ func walkFaults(t *testing.T, f *fakeTree, want Resources) int {
 			require.ErrorAs(t, err, &u)
 			require.ErrorIs(t, err, errInjected)
 			require.NoError(t, u.Undo, "%s", Plan{Changes: changes})
-			require.Equal(t, before, g.state(), "fault %d (takes effect: %t)\n%s", i, takes, Plan{Changes: changes})
-			require.Len(t, u.Applied, i)
-			require.Len(t, u.Undone, i)
-			require.Len(t, u.Pending, len(changes)-i-1)
+			if !maps.Equal(before, g.state()) { // which is much cheaper
+				require.Equal(t, before, g.state(), "fault %d (takes effect: %t)\n%s", i, takes, Plan{Changes: changes})
+			}
+			require.Equal(t, []int{i, i, len(changes) - i - 1}, []int{len(u.Applied), len(u.Undone), len(u.Pending)})
 			n++
 		}
 	}

@@ -66,7 +66,7 @@ type knobReader struct {
 // text is what the file holds; ok is false if it is absent or cannot be read.
 func (k *knobReader) text(file string) (text string, ok bool) {
 	text, err := k.t.read(k.ctl, file)
-	if isAbsent(err) && !errors.Is(err, ErrGone) {
+	if isAbsent(err) {
 		return "", false
 	}
 	if err != nil {
