@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/bits"
+	"strconv"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -34,7 +36,7 @@ type Program struct {
 type mapFile struct{ name, data string }
 
 // Compile checks the Spec and makes a program of it. It touches nothing; it
-// reads which signals the process ignores (they would be inherited), which
+// looks up which signals the process ignores (they would be inherited), which
 // capabilities the kernel knows if Capabilities are given, and, where the child
 // sees the caller's files, whether Path can be executed.
 //
@@ -99,6 +101,18 @@ func (p *Program) enter(s *Spec) error {
 		p.names[t.FD] = t.Path
 		p.whole(p.add(unix.SYS_WRITE, t.FD, []byte("0"), 1))
 	}
+	// These belong to root once the memory is undumpable, that is after any
+	// change of ids.
+	if s.OOMScoreAdj != nil {
+		p.write(Write{Path: "/proc/self/oom_score_adj", Data: strconv.Itoa(*s.OOMScoreAdj)})
+	}
+	if s.Namespaces&NewTime != 0 {
+		p.add(unix.SYS_UNSHARE, uintptr(NewTime))
+		if s.Monotonic != 0 || s.Boottime != 0 {
+			p.write(Write{Path: "/proc/self/timens_offsets",
+				Data: "monotonic " + offset(s.Monotonic) + "\nboottime " + offset(s.Boottime) + "\n"})
+		}
+	}
 	if s.Namespaces&NewUser != 0 {
 		w := p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.mapped)), futexWait, 0, 0)
 		p.steps[w].flags |= flagWait
@@ -128,13 +142,6 @@ func (p *Program) enter(s *Spec) error {
 			p.add(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 		}
 		p.add(unix.SYS_SETNS, j.FD, uintptr(j.Kind))
-	}
-	if s.Namespaces&NewTime != 0 {
-		p.add(unix.SYS_UNSHARE, uintptr(NewTime))
-		if s.Monotonic != 0 || s.Boottime != 0 {
-			p.write(Write{Path: "/proc/self/timens_offsets",
-				Data: "monotonic " + offset(s.Monotonic) + "\nboottime " + offset(s.Boottime) + "\n"})
-		}
 	}
 	return nil
 }
@@ -339,12 +346,12 @@ func offset(d time.Duration) string {
 	return fmt.Sprintf("%d %d", sec, nsec)
 }
 
-// lastCapability asks the kernel for its highest capability.
-func lastCapability() int {
+// lastCapability is the kernel's highest capability, which is asked for once.
+var lastCapability = sync.OnceValue(func() int {
 	for c := 0; c < 64; c++ {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); errors.Is(err, unix.EINVAL) {
 			return c - 1
 		}
 	}
 	return 63
-}
+})

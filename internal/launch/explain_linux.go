@@ -48,7 +48,7 @@ const (
 	buf    // its length is the next argument
 	opaque // a structure
 	file   // a descriptor
-	signal
+	sigName
 	option // of prctl
 	space  // a kind of namespace
 )
@@ -92,7 +92,7 @@ var calls = map[uint64]struct {
 	unix.SYS_SETRESUID:       {"setresuid", []int{decimal, decimal, decimal}},
 	unix.SYS_CHDIR:           {"chdir", []int{str}},
 	unix.SYS_CAPSET:          {"capset", []int{-1, opaque}},
-	unix.SYS_RT_SIGACTION:    {"sigaction", []int{signal}},
+	unix.SYS_RT_SIGACTION:    {"sigaction", []int{sigName}},
 	unix.SYS_RT_SIGTIMEDWAIT: {"sigtimedwait", []int{opaque}},
 	unix.SYS_RT_SIGPROCMASK:  {"sigprocmask", []int{-1, opaque}},
 	unix.SYS_EXECVE:          {"execve", []int{str}},
@@ -139,7 +139,7 @@ func (p *Program) argText(i, a, kind int) string {
 		return options[v]
 	case space:
 		return spaces[v]
-	case signal:
+	case sigName:
 		return unix.SignalName(unix.Signal(v))
 	case str:
 		s := p.bytesAt(v)

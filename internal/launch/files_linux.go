@@ -6,6 +6,7 @@ package launch
 
 import (
 	"fmt"
+	"os/signal"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -60,23 +61,17 @@ const (
 	futexWake     = 1 | 128 // FUTEX_PRIVATE_FLAG
 )
 
-// ignoredSignals lists what the process ignores: CLONE_CLEAR_SIGHAND resets
-// handlers only, and exec keeps what is ignored.
+// ignoredSignals lists what the process ignores, as far as the Go runtime
+// knows: CLONE_CLEAR_SIGHAND resets handlers only, and exec keeps what is
+// ignored.
 func ignoredSignals() []int {
 	var ignored []int
 	for sig := 1; sig <= 64; sig++ {
-		var old [sigactionSize / 8]uint64
-		if sigaction(unix.Signal(sig), nil, &old) == 0 && old[0] == 1 { // SIG_IGN
+		if signal.Ignored(unix.Signal(sig)) {
 			ignored = append(ignored, sig)
 		}
 	}
 	return ignored
-}
-
-func sigaction(sig unix.Signal, set, old *[sigactionSize / 8]uint64) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
-		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
-	return errno
 }
 
 // timeAtExec reports whether exec enters the time namespace that unshare made:

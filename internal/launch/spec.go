@@ -35,6 +35,10 @@ type Spec struct {
 	// Tasks are v1 `tasks` files, open for writing: the child writes "0" to each.
 	Tasks []File
 
+	// OOMScoreAdj is written to /proc/self/oom_score_adj, -1000 to 1000. Less
+	// than the caller's own takes CAP_SYS_RESOURCE. nil keeps the caller's.
+	OOMScoreAdj *int
+
 	// Namespaces are created. A cgroup namespace is rooted at Cgroup and Tasks.
 	Namespaces Namespaces
 

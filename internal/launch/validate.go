@@ -72,12 +72,11 @@ func (s *Spec) checkProgram() error {
 		items []string
 	}{{"Args", s.Args}, {"Env", s.Env}} {
 		for i, v := range list.items {
-			field := fmt.Sprintf("%s[%d]", list.name, i)
 			if len(v) > maxArgLen {
-				return bad(field, len(v), fmt.Errorf("longer than %d bytes: %w", maxArgLen, syscall.E2BIG))
+				return bad(fmt.Sprintf("%s[%d]", list.name, i), len(v), fmt.Errorf("longer than %d bytes: %w", maxArgLen, syscall.E2BIG))
 			}
-			if err := checkString(field, v); err != nil {
-				return err
+			if strings.IndexByte(v, 0) >= 0 {
+				return bad(fmt.Sprintf("%s[%d]", list.name, i), v, errNUL)
 			}
 			total += len(v) + 1 + 8 // the string and its pointer
 		}
@@ -96,6 +95,9 @@ func (s *Spec) checkFiles() error {
 	}
 	if c := s.Cgroup; c != nil && (c.FD < 0 || c.FD > math.MaxInt32) {
 		return bad("Cgroup", c.FD, errNegative)
+	}
+	if a := s.OOMScoreAdj; a != nil && (*a < -1000 || *a > 1000) {
+		return bad("OOMScoreAdj", *a, errors.New("is not in -1000 to 1000"))
 	}
 	for i, t := range s.Tasks {
 		if t.FD < 0 || t.FD > math.MaxInt32 {
