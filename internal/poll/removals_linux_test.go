@@ -22,12 +22,11 @@ func removals(t *testing.T) *Removals {
 	return r
 }
 
-// held makes a directory and opens it.
+// held makes a directory and opens it; the caller closes it.
 func held(t *testing.T, path string) int {
 	require.NoError(t, os.Mkdir(path, 0o755))
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = unix.Close(fd) })
 	return fd
 }
 
@@ -36,7 +35,9 @@ func TestRemovals(t *testing.T) {
 	r, top := removals(t), t.TempDir()
 	counts := map[string]int{}
 	add := func(name string) *Removal {
-		m, err := r.Add(held(t, filepath.Join(top, name)), filepath.Base(name), func() { counts[name]++ })
+		fd := held(t, filepath.Join(top, name))
+		t.Cleanup(func() { assert.NoError(t, unix.Close(fd)) })
+		m, err := r.Add(fd, filepath.Base(name), func() { counts[name]++ })
 		require.NoError(t, err)
 		return m
 	}
@@ -71,6 +72,7 @@ func TestRemovals(t *testing.T) {
 func TestRemovalsShare(t *testing.T) {
 	r, top := removals(t), t.TempDir()
 	fd, calls := held(t, filepath.Join(top, "a")), 0
+	defer unix.Close(fd)
 	one, err := r.Add(fd, "a", func() { calls++ })
 	require.NoError(t, err)
 	_, err = r.Add(fd, "a", func() { calls += 10 })
@@ -84,8 +86,10 @@ func TestRemovalsShare(t *testing.T) {
 func TestRemovalsForgetParents(t *testing.T) {
 	r, top := removals(t), t.TempDir()
 	for range 3 {
-		m, err := r.Add(held(t, filepath.Join(top, "a")), "a", func() {})
+		fd := held(t, filepath.Join(top, "a"))
+		m, err := r.Add(fd, "a", func() {})
 		require.NoError(t, err)
+		require.NoError(t, unix.Close(fd))
 		r.Remove(m)
 		require.NoError(t, os.Remove(filepath.Join(top, "a")))
 		r.Read()
@@ -93,12 +97,14 @@ func TestRemovalsForgetParents(t *testing.T) {
 	}
 	// Events that were lost concern everybody, and so does a parent's end.
 	calls := 0
-	_, err := r.Add(held(t, filepath.Join(top, "b")), "b", func() { calls++ })
+	fd := held(t, filepath.Join(top, "b"))
+	_, err := r.Add(fd, "b", func() { calls++ })
 	require.NoError(t, err)
 	overflow := make([]byte, unix.SizeofInotifyEvent)
 	binary.NativeEndian.PutUint32(overflow[4:], unix.IN_Q_OVERFLOW)
 	assert.Len(t, r.parse(overflow), 1)
 	assert.Empty(t, r.parse(overflow[:10]), "a cut event is none")
+	require.NoError(t, unix.Close(fd)) // which would keep the parent in memory
 	require.NoError(t, os.RemoveAll(top))
 	r.Read()
 	assert.GreaterOrEqual(t, calls, 1)
@@ -130,7 +136,9 @@ func TestRemovalsOfCgroups(t *testing.T) {
 	for _, m := range mounts {
 		path := filepath.Join(m.Path, testutil.CgroupName(t))
 		gone := make(chan struct{}, 1)
-		_, err := r.Add(held(t, path), filepath.Base(path), func() { gone <- struct{}{} })
+		fd := held(t, path)
+		t.Cleanup(func() { assert.NoError(t, unix.Close(fd)) })
+		_, err := r.Add(fd, filepath.Base(path), func() { gone <- struct{}{} })
 		require.NoError(t, err)
 		require.NoError(t, unix.Rmdir(path), "%s", path)
 		receive(t, gone)
