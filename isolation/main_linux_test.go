@@ -40,7 +40,7 @@ func childExit(args []string) int {
 	n, _ := strconv.Atoi(args[0])
 	if n > 128 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.Signal(n-128))
-		select {}
+		return pause()
 	}
 	return n
 }
@@ -50,7 +50,15 @@ func childExit(args []string) int {
 func childWait([]string) int {
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	select {}
+	return pause()
+}
+
+// pause waits for a signal. (An empty select ends a program without other
+// goroutines.)
+func pause() int {
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 // childHog takes memory until somebody stops it.
@@ -75,7 +83,7 @@ func childForks(args []string) int {
 			Files: []*os.File{os.Stdin, nil, nil},
 		}); err != nil {
 			fmt.Println("refused")
-			select {}
+			return pause()
 		}
 	}
 	return 0

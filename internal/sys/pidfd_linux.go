@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sys
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// PidfdOpen holds the process pid (pidfd_open(2), Linux 5.3). The descriptor is
+// close-on-exec and polls readable once the process has ended.
+func PidfdOpen(pid int) (*FD, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	return NewFD(fd), nil
+}
+
+// PidfdSignal sends sig to the process that pidfd holds; it can never reach
+// another one (pidfd_send_signal(2), Linux 5.1).
+func PidfdSignal(pidfd int, sig syscall.Signal) error {
+	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(pidfd, sig, nil, 0))
+}

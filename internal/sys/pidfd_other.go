@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package sys
+
+import (
+	"syscall"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+var errPidfd error = &feature.UnsupportedError{Feature: "pidfd", Reason: "only Linux has it"}
+
+// PidfdOpen returns ErrNotSupported.
+func PidfdOpen(int) (*FD, error) { return nil, errPidfd }
+
+// PidfdSignal returns ErrNotSupported.
+func PidfdSignal(int, syscall.Signal) error { return errPidfd }
