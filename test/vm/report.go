@@ -58,6 +58,7 @@ func (r *report) read(ctx context.Context, console io.Reader, verbose bool) {
 	if err := os.MkdirAll(filepath.Dir(r.log), 0o755); err != nil {
 		r.wrong("%v", err)
 	}
+	_ = os.Remove(r.log) // another run may still be writing to its own
 	log, err := os.Create(r.log)
 	if err != nil {
 		r.wrong("%v", err)
