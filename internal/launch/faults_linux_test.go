@@ -147,10 +147,8 @@ func TestKilledInEachStep(t *testing.T) {
 			continue // the wait for the maps, see TestMapsRefused
 		}
 		f := flightOf(p, k)
-		if k > 2 {
-			// The maps have been written by then, and have set the word.
-			f.arena.steps()[k-1].args[0] = uint64(uintptr(unsafe.Pointer(&f.arena.header().abort)))
-		}
+		// Not mapped: that is set once the maps are written.
+		f.arena.steps()[k-1].args[0] = uint64(uintptr(unsafe.Pointer(&f.arena.header().abort)))
 		go f.run()
 		f.reach(k)
 		f.kill()

@@ -109,37 +109,40 @@ func (f *flight) land() (*Child, error) {
 		c.Degraded = f.degraded()
 		return c, nil
 	}
-	err := f.failure()
 	status, ended := c.Wait()
-	switch {
-	case err.Err == nil && ended == nil:
-		err.Err = &Killed{status.Signal}
-	case err.Err == nil:
-		err.Err = ended
-	}
+	err := f.failure(status, ended)
 	if cerr := c.PIDFD.Close(); cerr != nil {
 		return nil, errors.Join(err, cerr)
 	}
 	return nil, err
 }
 
-// failure is where the child stopped; Err stays nil if it was killed.
-func (f *flight) failure() *StepError {
+// failure says where and why the child ended.
+func (f *flight) failure(status Status, waitErr error) *StepError {
 	h, p := f.arena.header(), f.program
 	index := int(h.index)
 	if index == notBegun || index == 0 {
 		index = 1
 	}
-	e := &StepError{Index: index, Step: p.text(index), PID: int(h.pid)}
+	var cause error
 	switch {
-	case f.mapErr != nil:
-		e.Err = f.mapErr
 	case h.failed&unwanted != 0:
-		e.Err = p.unwantedError(index, int(h.failed&^unwanted))
+		cause = p.unwantedError(index, int(h.failed&^unwanted))
 	case h.failed != 0:
-		e.Err = syscall.Errno(h.failed)
+		cause = syscall.Errno(h.failed)
+	case f.mapErr != nil && status.Signal == 0: // or it was killed, and therefore could not be given maps
+		cause = f.mapErr
+		for i, st := range p.steps {
+			if st.flags&flagWait != 0 {
+				index = i + 1
+			}
+		}
+	case waitErr != nil:
+		cause = waitErr
+	default:
+		cause = &Killed{status.Signal}
 	}
-	return e
+	return &StepError{Index: index, Step: p.text(index), PID: int(h.pid), Err: cause}
 }
 
 // unwantedError explains a call whose success is a failure.
@@ -222,16 +225,17 @@ func (f *flight) writeMaps() error {
 	if atomic.LoadUint32(&h.index) == notBegun {
 		return nil
 	}
+	var err error
 	for _, m := range f.program.maps {
 		path := fmt.Sprintf("/proc/%d/%s", h.pid, m.name)
-		if err := writeWhole(path, m.data); err != nil {
-			f.kill()
-			return err
+		if err = writeWhole(path, m.data); err != nil {
+			atomic.StoreUint32(&h.abort, 1)
+			break
 		}
 	}
 	atomic.StoreUint32(&h.mapped, 1)
 	futex(&h.mapped, futexWake, 1)
-	return nil
+	return err
 }
 
 // writeWhole writes data in one write, as the id maps want it.
