@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// cli runs the command, each time as a process of its own.
+type cli struct {
+	*testing.T
+	global []string
+}
+
+// newCLI has a state directory and a parent group of its own, which are gone
+// when the test ends.
+func newCLI(t *testing.T) *cli {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	dir := filepath.Join(t.TempDir(), "state")
+	c := &cli{t, []string{"--root", dir, "--parent", testutil.CgroupName(t)}}
+	t.Cleanup(func() {
+		var left []isolation.Status
+		c.json(&left, "list")
+		for _, s := range left {
+			c.ok("destroy", s.ID)
+		}
+		c.ok("clean")
+		assert.NoDirExists(t, dir)
+	})
+	return c
+}
+
+func (c *cli) command(args ...string) *exec.Cmd {
+	exe, err := os.Executable()
+	require.NoError(c, err)
+	cmd := exec.Command(exe, append(args[:1:1], append(c.global, args[1:]...)...)...)
+	cmd.Env = append(os.Environ(), asCommand+"=1")
+	return cmd
+}
+
+// call returns what the command printed and its exit status.
+func (c *cli) call(args ...string) (stdout, stderr string, status int) {
+	c.Helper()
+	var out, errs bytes.Buffer
+	cmd := c.command(args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited { //nolint:errorlint
+		require.NoError(c, err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// ok is a call that must work, and be quiet on standard error.
+func (c *cli) ok(args ...string) string {
+	c.Helper()
+	out, errs, status := c.call(args...)
+	require.Zero(c, status, "%v: %s%s", args, out, errs)
+	require.Empty(c, errs, "%v", args)
+	return out
+}
+
+// json decodes what a call prints with --json.
+func (c *cli) json(to any, args ...string) {
+	c.Helper()
+	out := c.ok(append(args[:1:1], append([]string{"--json"}, args[1:]...)...)...)
+	require.NoError(c, json.Unmarshal([]byte(out), to), "%v: %s", args, out)
+}
+
+// fails is a call that must fail with one line and leave nothing.
+func (c *cli) fails(status int, text string, args ...string) {
+	c.Helper()
+	out, errs, got := c.call(args...)
+	assert.Equal(c, status, got, "%v: %s", args, errs)
+	assert.Empty(c, out, "%v", args)
+	assert.Equal(c, 1, strings.Count(errs, "\n"), "%v: %s", args, errs)
+	assert.Contains(c, errs, text, "%v", args)
+}
+
+func TestRunPassesStatusAndStreams(t *testing.T) {
+	c := newCLI(t)
+	cmd := c.command("run", "a", "--env", "X=from outside", "--hostname", "box", "--dir", "/proc", "--user", "7:8", "--cap", "none",
+		"--", "/bin/sh", "-c", `read line; echo "$line $X $(hostname) $PWD $$"; id -u; id -g; echo warn >&2; exit 42`)
+	cmd.Stdin = strings.NewReader("from stdin\n")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	require.Error(t, err)
+	assert.Equal(t, 42, cmd.ProcessState.ExitCode())
+	assert.Equal(t, "from stdin from outside box /proc 1\n7\n8\n", string(out))
+	assert.Equal(t, "warn\n", errs.String())
+
+	c.ok("run", "a", "--", "true")
+	_, _, status := c.call("run", "a", "--ns", "pid=host", "--", "/bin/sh", "-c", "kill -15 $$")
+	assert.Equal(t, 128+15, status)
+
+	var end ran
+	c.json(&end, "run", "a", "--", "true")
+	assert.Equal(t, "a", end.ID)
+	assert.True(t, end.Exit.Known)
+}
+
+func TestRunFailures(t *testing.T) {
+	c := newCLI(t)
+	c.fails(exitRunNotFound, "no-such-program", "run", "a", "--", "no-such-program")
+	c.fails(exitRunNotFound, "/no/such/program", "run", "a", "--", "/no/such/program")
+	c.fails(exitRunPermission, "/proc/version", "run", "a", "--", "/proc/version")
+	c.fails(exitUsage, "no program", "run", "a")
+	c.fails(exitUsage, "no id", "run", "--", "true")
+	c.fails(exitUsage, "one id", "run", "a", "b", "--", "true")
+	c.fails(exitUsage, "--nonsense", "run", "a", "--nonsense", "--", "true")
+	c.fails(exitUsage, "cpu.weight", "run", "a", "--cpu-weight", "20000", "--", "true")
+	c.fails(exitUsage, "need", "run", "a", "--ns", "user=new", "--", "true")
+	c.fails(exitRunFailed, "", "run", "a", "--dir", "/no/such/dir", "--", "/bin/true")
+	assert.Empty(t, c.ok("list"), "nothing is left of them")
+}
+
+func TestHostileIDs(t *testing.T) {
+	c := newCLI(t)
+	for _, id := range []string{"..", ".", "/", "a/b", "../a", "", " ", "a b", "a\nb", "-", "ä", "a\xff", strings.Repeat("a", 300), "a..b", "%s", "*"} {
+		c.fails(exitUsage, "", "run", id, "--", "true")
+		c.fails(exitUsage, "", "create", id, "--", "true")
+		c.fails(exitUsage, "", "destroy", id)
+		for _, args := range [][]string{{"check", id}, {"stat", id}, {"watch", id}, {"update", id, "--pids-max", "5"}} {
+			out, errs, status := c.call(args...)
+			assert.NotZero(t, status, "%q", args)
+			assert.Empty(t, out, "%q", args)
+			assert.Equal(t, 1, strings.Count(errs, "\n"), "%q: %s", args, errs)
+		}
+	}
+	assert.Empty(t, c.ok("list"))
+}
+
+func TestNotFound(t *testing.T) {
+	c := newCLI(t)
+	for _, args := range [][]string{{"check", "a"}, {"stat", "a"}, {"watch", "a"}, {"update", "a", "--pids-max", "5"}, {"update", "a", "--pids-max", "5", "--dry-run"}} {
+		c.fails(exitNotFound, "no such sandbox", args...)
+	}
+	c.ok("destroy", "a")
+	c.fails(exitUsage, "no limit", "update", "a")
+	c.fails(exitUsage, "no command", "nonsense")
+}
+
+// The whole life of a sandbox, each step by another process.
+func TestLife(t *testing.T) {
+	c := newCLI(t)
+	log := filepath.Join(t.TempDir(), "log")
+	limits := []string{"--memory-max", "64M", "--pids-max", "50"}
+	var st isolation.Status
+	c.json(&st, append([]string{"create", "web", "--label", "app=web", "--log", log}, append(limits,
+		"--", "/bin/sh", "-c", "echo started; echo problem >&2; exec sleep 1000")...)...)
+	assert.Equal(t, isolation.StateRunning, st.State)
+	require.NotZero(t, st.PID)
+	assert.Equal(t, 1, st.PIDs)
+	c.fails(exitFailed, "sandbox", "create", "web", "--", "true")
+	c.fails(exitRunFailed, "sandbox", "run", "web", "--", "true")
+	c.ok("create", "other", "--label", "app=other", "--", "sleep", "1000")
+
+	var list []isolation.Status
+	c.json(&list, "list")
+	require.Len(t, list, 2)
+	c.json(&list, "list", "--label", "app=web")
+	require.Len(t, list, 1)
+	assert.Equal(t, st, list[0])
+	assert.Contains(t, c.ok("list"), "app=other")
+	c.json(&list, "list", "--label", "app=none")
+	assert.Equal(t, []isolation.Status{}, list)
+
+	again := isolation.Status{}
+	c.json(&again, "check", "web")
+	assert.Equal(t, st, again)
+	assert.Contains(t, c.ok("check", "web"), "running")
+
+	var plan, done struct {
+		Changes []struct{ Path, New, Now string }
+	}
+	more := []string{"web", "--memory-max", "128M", "--pids-max", "60"}
+	c.json(&plan, append([]string{"update", "--dry-run"}, more...)...)
+	require.Len(t, plan.Changes, 2)
+	assert.Contains(t, c.ok(append([]string{"update"}, append(more, "--dry-run")...)...), "pids.max")
+	c.json(&done, append([]string{"update"}, more...)...)
+	require.Len(t, done.Changes, 2)
+	for i := range done.Changes {
+		assert.Equal(t, plan.Changes[i].Path, done.Changes[i].Path)
+		assert.Equal(t, plan.Changes[i].New, done.Changes[i].Now)
+	}
+	assert.Equal(t, "nothing to change\n", c.ok(append([]string{"update"}, more...)...))
+	c.fails(exitFailed, "", "update", "web", "--pids-max", "70", "--cpus", "65535")
+	c.json(&plan, "update", "web", "--dry-run", "--pids-max", "60")
+	assert.Empty(t, plan.Changes, "a refused update changes nothing")
+
+	var m measured
+	c.json(&m, "stat", "web")
+	assert.Equal(t, cgroups.Bytes(128<<20), m.Stats.Memory.Max)
+	assert.Equal(t, cgroups.Count(60), m.Stats.PIDs.Max)
+	pids, _ := m.Stats.PIDs.Current.Value()
+	assert.Equal(t, uint64(1), pids)
+	assert.Equal(t, 3, strings.Count(c.ok("stat"), "\n"), "a heading and two sandboxes")
+
+	text, err := os.ReadFile(log)
+	require.NoError(t, err)
+	assert.Equal(t, "started\nproblem\n", string(text))
+
+	c.ok("destroy", "web", "nobody")
+	c.fails(exitNotFound, "", "check", "web")
+	assert.False(t, runs(st.PID), "its process is gone")
+	var gone destroyed
+	c.json(&gone, "destroy", "other")
+	assert.Equal(t, destroyed{"other", true}, gone)
+	c.json(&list, "list")
+	assert.Empty(t, list)
+}
+
+// runs reports whether a process lives; one that its parent has not waited for
+// does not.
+func runs(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
+}
+
+// An exit while nobody looks is seen, though not how it was.
+func TestExitIsNoticed(t *testing.T) {
+	c := newCLI(t)
+	c.ok("create", "short", "--", "true")
+	require.Eventually(t, func() bool {
+		var st isolation.Status
+		c.json(&st, "check", "short")
+		return st.State == isolation.StateExited && st.PIDs == 0
+	}, testutil.Patience(10*time.Second), 20*time.Millisecond)
+	assert.Contains(t, c.ok("list"), "exited")
+	c.ok("destroy", "short")
+}
+
+func TestSignals(t *testing.T) {
+	c := newCLI(t)
+	// run starts a program, waits until it says that it is ready, and returns
+	// what gives its exit status.
+	run := func(script string) (*exec.Cmd, func() int) {
+		cmd := c.command("run", "s", "--", "/bin/sh", "-c", script)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		cmd.Stderr = os.Stderr
+		require.NoError(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "ready\n", line)
+		return cmd, func() int {
+			_, _ = io.Copy(io.Discard, out)
+			_ = cmd.Wait()
+			return cmd.ProcessState.ExitCode()
+		}
+	}
+	cmd, status := run(`trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done`)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	assert.Equal(t, 9, status(), "signals are passed on")
+
+	cmd, status = run(`trap "exit 8" USR1; echo ready; while :; do sleep 0.1; done`)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
+	assert.Equal(t, 8, status())
+
+	cmd, status = run(`echo ready; exec sleep 1000`)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	assert.Equal(t, 128+9, status(), "who is deaf is killed at the second request")
+}
+
+func TestManyAtOnce(t *testing.T) {
+	c := newCLI(t)
+	const n = 6
+	var wg sync.WaitGroup
+	codes, same := make([]int, n), make([]int, n)
+	for i := range n {
+		wg.Go(func() {
+			_, _, codes[i] = c.call("run", fmt.Sprintf("many-%d", i), "--", "/bin/sh", "-c", fmt.Sprintf("exit %d", i))
+			_, _, same[i] = c.call("create", "same", "--label", fmt.Sprintf("n=%d", i), "--", "sleep", "1000")
+		})
+	}
+	wg.Wait()
+	made := 0
+	for i := range n {
+		assert.Equal(t, i, codes[i])
+		if same[i] == 0 {
+			made++
+		}
+	}
+	assert.Equal(t, 1, made, "one of those with the same id")
+	var st isolation.Status
+	c.json(&st, "check", "same")
+	assert.Equal(t, isolation.StateRunning, st.State)
+}
+
+// Pressure by the sandbox's own quota is told, then the end.
+func TestWatch(t *testing.T) {
+	testutil.Require(t, testutil.PSI)
+	c := newCLI(t)
+	c.ok("create", "hog", "--cpu-max", "0.05", "--", "/bin/sh", "-c", "while :; do :; done")
+	cmd := c.command("watch", "--json", "hog", "--pressure", "cpu=20ms/500ms")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	lost := time.AfterFunc(testutil.Patience(30*time.Second), func() { _ = cmd.Process.Kill() })
+	defer lost.Stop()
+
+	type event struct {
+		Event, ID, Resource string
+		Rising              bool
+	}
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan(), "an event")
+	var ev event
+	require.NoError(t, json.Unmarshal(lines.Bytes(), &ev), "%s", lines.Bytes())
+	assert.Equal(t, event{"pressure", "hog", "cpu", true}, ev)
+	c.ok("destroy", "hog")
+	for lines.Scan() {
+		ev = event{}
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &ev), "%s", lines.Bytes())
+	}
+	assert.Contains(t, []string{"exit", "gone"}, ev.Event, "the last event")
+	require.NoError(t, cmd.Wait())
+}
+
+func TestStatWatch(t *testing.T) {
+	c := newCLI(t)
+	c.ok("create", "a", "--", "sleep", "1000")
+	cmd := c.command("stat", "a", "--watch", "20ms", "--json")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	for range 3 {
+		require.True(t, lines.Scan())
+		var m measured
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &m))
+		assert.Equal(t, "a", m.ID)
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	for lines.Scan() { // what was under way
+	}
+	require.NoError(t, cmd.Wait(), "an interrupt is the end, not a failure")
+}
+
+func TestDoctor(t *testing.T) {
+	c := newCLI(t)
+	var r report
+	c.json(&r, "doctor")
+	assert.Contains(t, []level{ok, limited}, r.Level)
+	found := map[string]level{}
+	for _, f := range r.Findings {
+		assert.NotEmpty(t, f.Name)
+		assert.NotEmpty(t, f.Found+string(f.Level), f.Name)
+		assert.NotEmpty(t, f.Follows, f.Name)
+		found[f.Name] = f.Level
+	}
+	for _, name := range []string{
+		"kernel", "cgroups", "controller cpu", "unified tree", "pressure", "capabilities", "user namespaces", "seccomp",
+		"sandbox", "freeze", "kill", "pressure triggers", "cpu limits", "memory limits", "devices",
+	} {
+		assert.Contains(t, found, name)
+	}
+	for _, name := range []string{"sandbox", "kernel"} {
+		assert.NotEqual(t, missing, found[name], name)
+	}
+	assert.NotContains(t, found, "clean up")
+	assert.Contains(t, c.ok("doctor"), "Sandboxes work here")
+}
+
+func TestHelp(t *testing.T) {
+	c := &cli{T: t}
+	assert.Contains(t, c.ok("help"), "destroy")
+	for _, cmd := range commands() {
+		assert.Contains(t, c.ok(cmd.name, "--help"), "--json", cmd.name)
+	}
+}
+
+// An ordinary user gets a sentence.
+func TestUnprivileged(t *testing.T) {
+	testutil.Require(t, testutil.Unprivileged)
+	c := &cli{t, []string{"--root", filepath.Join(t.TempDir(), "state"), "--parent", "caisson-test-user"}}
+	c.fails(exitRunFailed, "", "run", "a", "--", "true")
+	c.fails(exitFailed, "", "list")
+	var r report
+	c.json(&r, "doctor")
+	assert.NotEmpty(t, r.Findings)
+}

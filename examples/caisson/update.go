@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// updated is what update prints as JSON.
+type updated struct {
+	ID      string           `json:"id"`
+	DryRun  bool             `json:"dryRun"`
+	Changes []cgroups.Change `json:"changes"` // in the order in which they are written
+}
+
+func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
+	var r cgroups.Resources
+	limitFlags(fs, &r)
+	dry := fs.Bool("dry-run", false, "only say what would be written, in order, and why there")
+	return func(ctx context.Context, ids, _ []string) (err error) {
+		id, err := one(ids)
+		if err != nil {
+			return err
+		}
+		if r.IsZero() {
+			return usagef("no limit to change")
+		}
+		if err := r.Validate(); err != nil {
+			return &usageError{err}
+		}
+		host, err := a.host(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, host.Close()) }()
+		sb, err := host.Sandbox(ctx, id)
+		if err != nil {
+			return err
+		}
+		if *dry {
+			plan, err := sb.Plan(r)
+			if err != nil {
+				return err
+			}
+			return a.printChanges(updated{id, true, plan.Changes})
+		}
+		result, err := sb.Update(ctx, r)
+		if err != nil {
+			return err
+		}
+		return a.printChanges(updated{id, false, result.Changes})
+	}
+}
+
+func (a *app) printChanges(u updated) error {
+	if u.Changes == nil {
+		u.Changes = []cgroups.Change{}
+	}
+	if a.json {
+		return a.print(u)
+	}
+	if len(u.Changes) == 0 {
+		_, err := fmt.Fprintln(a.stdout, "nothing to change")
+		return err
+	}
+	for i, c := range u.Changes {
+		to := c.Now
+		if u.DryRun || to == "" {
+			to = strings.TrimSpace(c.New)
+		}
+		fmt.Fprintf(a.stdout, "%d. %s: %q -> %q in %s\n", i+1, c.Knob, c.Old, to, c.Path)
+		if c.Why != "" {
+			fmt.Fprintf(a.stdout, "   %s\n", c.Why)
+		}
+	}
+	return nil
+}
