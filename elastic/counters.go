@@ -18,6 +18,11 @@ type counters struct {
 	state     bool
 	last      cgroups.Events
 
+	// On v1 no file tells of memory.max, and since Linux 6.11 none of pids.max
+	// (3f26a885b88b "cgroup/pids: Add pids.events.local"), so the counters are
+	// read now and then.
+	silent beat
+
 	// v1 tells of an OOM before it kills, and never again, so the count is
 	// looked at for a while afterwards.
 	afterOOM beat
@@ -32,6 +37,9 @@ type listening struct {
 }
 
 const (
+	// silentPeriod is how often counters are read that nothing tells of.
+	silentPeriod = time.Second
+
 	// afterOOMPeriod and afterOOMTime are how often and how long the count of
 	// kills is looked at.
 	afterOOMPeriod = 50 * time.Millisecond
@@ -44,6 +52,7 @@ func (w *Watch) openCounters(cfg WatchConfig) error {
 	c.memory, c.pids, c.state = cfg.Memory, cfg.PIDs, cfg.Populated
 	c.killed = -2 * afterOOMTime
 	c.afterOOM.fn = w.awaitKill
+	c.silent.fn = w.recount
 	for _, k := range []struct {
 		kind   cgroups.EventKind
 		wanted bool
@@ -70,6 +79,9 @@ func (w *Watch) openCounters(cfg WatchConfig) error {
 	if len(c.listening) == 0 {
 		return nil
 	}
+	if (c.memory || c.pids) && w.source.silent() {
+		w.engine.schedule(&c.silent, silentPeriod)
+	}
 	return w.source.Events(&c.last)
 }
 
@@ -77,6 +89,7 @@ func (w *Watch) openCounters(cfg WatchConfig) error {
 func (w *Watch) closeCounters() {
 	c := &w.counters
 	w.engine.schedule(&c.afterOOM, 0)
+	w.engine.schedule(&c.silent, 0)
 	for _, l := range c.listening {
 		w.silence(l.n, l.token)
 	}
@@ -94,6 +107,15 @@ func (w *Watch) counted(kind cgroups.EventKind, early bool, err error) {
 	if kills := w.count(); early && kills == 0 && !w.stopped {
 		w.counters.until = w.engine.now() + afterOOMTime
 		w.engine.schedule(&w.counters.afterOOM, afterOOMPeriod)
+	}
+}
+
+// recount reads the counters that nothing tells of.
+func (w *Watch) recount() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.count()
 	}
 }
 

@@ -28,7 +28,6 @@
 //
 // Windows are from 500 ms to 10 s, as the kernel's. What happens and passes
 // between two looks at a file (a group that is empty for a moment) may not be
-// seen. v1 tells of memory.max only together with an OOM. A v1 group that is
-// renamed may be gone without [Gone]. The engine never logs, and acts on
-// nothing: it tells.
+// seen. A v1 group that is renamed may be gone without [Gone]. The engine never
+// logs, and acts on nothing: it tells.
 package elastic

@@ -147,6 +147,19 @@ func TestEarlyOOM(t *testing.T) {
 	assert.Equal(t, OOM{Time: oom.Time}, oom, "told of an OOM, and nobody was killed")
 }
 
+// On v1 nothing tells that a limit was hit.
+func TestSilentCounters(t *testing.T) {
+	testutil.CheckLeaks(t)
+	e, f := newEngine(t), newFake()
+	f.mute = true
+	f.events.PIDs.Max = cgroups.ReadingOf[uint64](0)
+	w := watchFake(t, e, f, WatchConfig{PIDs: true})
+	f.set(func() { f.events.PIDs.Max = cgroups.ReadingOf[uint64](3) })
+	assert.EqualValues(t, 3, next(t, w).(LimitHit).Count)
+	require.NoError(t, w.Close())
+	idle(t, e)
+}
+
 func TestPending(t *testing.T) {
 	e, f := newEngine(t), newFake()
 	f.events.Memory.OOMKill = cgroups.ReadingOf[uint64](0)

@@ -86,8 +86,9 @@ type OOM struct {
 type LimitHit struct {
 	Time time.Time `json:"time"`
 
-	// Resource is the limit: "memory.max", "memory.high" or "pids.max". v1 has
-	// no memory.high, and tells of memory.max when it runs out of memory.
+	// Resource is the limit: "memory.max", "memory.high", which v1 does not
+	// have, or "pids.max". v1 tells of no hit, so they are looked for once a
+	// second.
 	Resource string `json:"resource"`
 	Count    uint64 `json:"count"` // how often
 }

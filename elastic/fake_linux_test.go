@@ -32,6 +32,7 @@ type fake struct {
 	reads      int
 	open       []*fakeNotifier
 	early      bool // EventMemory is v1's
+	mute       bool // hits are not told
 }
 
 // fakeNotifier is an eventfd; what it is asked for was kind or trigger.
@@ -118,6 +119,8 @@ func (f *fake) throttled() (cgroups.Reading[time.Duration], error) {
 	defer f.mu.Unlock()
 	return cgroups.ReadingOf(f.throttle), f.err
 }
+
+func (f *fake) silent() bool { return f.mute }
 
 func (f *fake) directory() (fd int, name string, ok bool) { return -1, "", false }
 func (f *fake) alive() error {

@@ -19,8 +19,9 @@ type gauge struct {
 	lines    []*line
 	beat     beat
 
-	pressure cgroups.Pressure // as read last
-	has      bool             // whether throttling is known
+	pressure  cgroups.Pressure // as read last
+	throttled cgroups.Reading[time.Duration]
+	asOf      time.Duration // the total of pressure when throttled was read
 }
 
 // line is one threshold. With a trigger it needs samples only from when the
@@ -45,7 +46,7 @@ func (w *Watch) openThreshold(t Threshold) error {
 
 	// The first sample is taken before there is a trigger, so that it is not
 	// later than where the kernel begins to count.
-	if err := g.read(); err != nil {
+	if err := g.read(true); err != nil {
 		return err
 	}
 	if t.Full && !g.pressure.Full.Present {
@@ -53,13 +54,9 @@ func (w *Watch) openThreshold(t Threshold) error {
 			Feature: "full pressure of " + t.Resource.String(), Since: "Linux 5.13", Reason: "the kernel has no such line",
 		}
 	}
-	throttled, err := g.throttled()
-	if err != nil {
-		return err
-	}
 	l := &line{window: window{threshold: t}}
 	g.lines = append(g.lines, l)
-	l.begin(g.sampleOf(l, w.engine.now(), throttled))
+	l.begin(g.sampleOf(l, w.engine.now()))
 
 	// Whatever the reason why there is no trigger, sampling does the same.
 	n, err := w.source.openTrigger(t.Resource, t.trigger())
@@ -82,27 +79,31 @@ func (w *Watch) closeGauge(g *gauge) {
 	g.lines = nil
 }
 
-// read reads the pressure.
-func (g *gauge) read() error { return g.w.source.Pressure(g.resource, &g.pressure) }
-
-// throttled is how long the group's own limit has held it back. It is asked for
-// cpu only.
-func (g *gauge) throttled() (time.Duration, error) {
-	if g.resource != cgroups.PressureCPU {
-		return 0, nil
+// read reads the pressure and, for cpu, how long the group's own limit has held
+// it back. Who is held back stalls, so that is read only if there was stalling,
+// or if it is the first time.
+func (g *gauge) read(first bool) error {
+	if err := g.w.source.Pressure(g.resource, &g.pressure); err != nil {
+		return err
 	}
-	r, err := g.w.source.throttled()
-	var t time.Duration
-	t, g.has = r.Value()
-	return t, err
+	total := g.pressure.Some.Total
+	if g.resource != cgroups.PressureCPU || !first && total == g.asOf {
+		return nil
+	}
+	var err error
+	g.throttled, err = g.w.source.throttled()
+	g.asOf = total
+	return err
 }
 
-func (g *gauge) sampleOf(l *line, at, throttled time.Duration) sample {
+func (g *gauge) sampleOf(l *line, at time.Duration) sample {
 	of := g.pressure.Some
 	if l.threshold.Full {
 		of = g.pressure.Full
 	}
-	return sample{at: at, total: of.Total, throttled: throttled}
+	s := sample{at: at, total: of.Total}
+	s.throttled, _ = g.throttled.Value()
+	return s
 }
 
 // tick is the periodic sample.
@@ -131,17 +132,12 @@ func (g *gauge) tripped(l *line, err error) {
 func (g *gauge) sample(tripped *line) {
 	e := g.w.engine
 	at := e.now()
-	if err := g.read(); err != nil {
-		g.fail(err)
-		return
-	}
-	throttled, err := g.throttled()
-	if err != nil {
+	if err := g.read(false); err != nil {
 		g.fail(err)
 		return
 	}
 	for _, l := range g.lines {
-		s := g.sampleOf(l, at, throttled)
+		s := g.sampleOf(l, at)
 		change, m := none, measure{}
 		if l == tripped {
 			change, m = l.trip(s)
@@ -168,7 +164,7 @@ func (g *gauge) event(l *line, tripped bool, change edge, m measure) Pressure {
 		Source:    Sampler,
 		Latency:   l.threshold.period(),
 	}
-	if g.has {
+	if !g.throttled.IsZero() {
 		ev.Throttled = cgroups.ReadingOf(m.throttled)
 	}
 	if tripped {

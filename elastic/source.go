@@ -24,6 +24,9 @@ type source interface {
 	openEvents(cgroups.EventKind) (notifier, error)
 	Events(*cgroups.Events) error
 
+	// silent reports whether limits may be hit without a notification.
+	silent() bool
+
 	// throttled is how long the group's own cpu.max has held it back, if it
 	// has the cpu controller.
 	throttled() (cgroups.Reading[time.Duration], error)
@@ -57,6 +60,8 @@ func (g *group) openEvents(k cgroups.EventKind) (notifier, error) {
 	}
 	return n, nil
 }
+
+func (g *group) silent() bool { return g.Mode() != cgroups.Unified }
 
 func (g *group) throttled() (cgroups.Reading[time.Duration], error) {
 	if !g.Controllers().Has(cgroups.ControllerCPU) {
@@ -95,6 +100,7 @@ func (machine) Events(e *cgroups.Events) error {
 	return nil
 }
 
+func (machine) silent() bool                                             { return false }
 func (machine) throttled() (r cgroups.Reading[time.Duration], err error) { return r, nil }
 func (machine) directory() (fd int, name string, ok bool)                { return -1, "", false }
 func (machine) alive() error                                             { return nil }
