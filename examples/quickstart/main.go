@@ -77,7 +77,8 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	}
 
 	m := lookForShare(host)
-	fmt.Printf("%s cgroups; both sandboxes share CPU %s, so that they get in each other's way\n", host.Mode(), m.cpus)
+	fmt.Printf("%s cgroups; two sandboxes, each in new pid, mount, ipc, uts, network and cgroup namespaces,\n"+
+		"share CPU %s, so that they get in each other's way\n", host.Mode(), m.cpus)
 	for _, absent := range m.absent {
 		fmt.Println("left out:", absent)
 	}

@@ -96,7 +96,7 @@ func (t *table) pid(ctx context.Context, sb *isolation.Sandbox) int {
 
 // format is a line of strings, the headings included. The colors of a
 // percentage do not count, so that is padded before.
-const format = "%6s  %-8s %5s %10s %7s %6s %8s %8s %8s %7s  %9s %10s %10s%s\n"
+const format = "%6s  %-8s %5s %10s %7s %6s %8s %8s %8s %7s %11s %10s %10s%s\n"
 
 func (t *table) header() {
 	fmt.Printf(format, "time", "sandbox", "cpu", "throttled", "memory", "tasks", "written",
@@ -143,7 +143,11 @@ func (t *table) print() error {
 		served, p50, p99, givenUp := "", "", "", ""
 		if i == 0 {
 			l.pressure = cpuStalled
-			served, p50, p99 = fmt.Sprintf("%.0f/s", float64(l.Served)/t.tick.Seconds()), ms(l.P50), ms(l.P99)
+			if l.P99 == 0 {
+				served = "warming up"
+			} else {
+				served, p50, p99 = fmt.Sprintf("%.0f/s", float64(l.Served)/t.tick.Seconds()), ms(l.P50), ms(l.P99)
+			}
 			if l.GivenUp > 0 {
 				givenUp = fmt.Sprintf("  %d given up", l.GivenUp)
 			}
@@ -227,7 +231,7 @@ func printVerdict(alone, pressed, relieved line) {
 	}{{"alone", alone}, {"beside the batch job", pressed}, {"after the change", relieved}} {
 		fmt.Printf("  %-20s %10s %10s %14s   %s\n", r.name, ms(r.P50), ms(r.P99), percent(r.pressure), percent(r.neighbor))
 	}
-	if relieved.P99 > pressed.P99/2 {
+	if relieved.P99 >= pressed.P99/2 {
 		fmt.Println("The service hardly recovered: something else on this machine takes its time.")
 		return
 	}
