@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/caisson-run/caisson/internal/feature"
+	"github.com/caisson-run/caisson/internal/launch"
 )
 
 // Errors that callers act on. Each is matched with errors.Is by the typed
@@ -33,6 +34,10 @@ type InvalidError = feature.InvalidError
 
 // UnsupportedError says what is missing and why.
 type UnsupportedError = feature.UnsupportedError
+
+// StepError says in which step, between clone and exec, a start ended:
+// `mount("proc", "/proc", ...)`, `execve("/srv/web", ...)`.
+type StepError = launch.StepError
 
 // Error is a failed operation on one sandbox.
 type Error struct {

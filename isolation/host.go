@@ -127,6 +127,13 @@ func (h *Host) Mode() cgroups.Mode { return h.native.root.Mode() }
 // the host's: do not close it.
 func (h *Host) Root() *cgroups.Root { return h.native.root }
 
+// Parent is the group that all sandboxes are in: limits on it are limits on all
+// of them together. It is the host's: do not close or remove it.
+//
+// Beware of a large weight: on cgroup v1 and v2 alike it is taken from the
+// group's siblings, and the agent itself may be one.
+func (h *Host) Parent() *cgroups.Cgroup { return h.native.parent.group }
+
 // Create makes a sandbox, whole or not at all; its process is started by
 // [Sandbox.Start]. Creating a sandbox that exists with an equal spec returns
 // that sandbox.
@@ -187,7 +194,7 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 // When ctx ends first, the error says what is still there; the sandbox is then
 // half destroyed, and Destroy may be called again.
 func (h *Host) Destroy(ctx context.Context, id string) error {
-	s, err := h.Sandbox(ctx, id)
+	s, err := h.sandbox(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -199,7 +206,7 @@ func (h *Host) Destroy(ctx context.Context, id string) error {
 
 // Check tells the truth about one sandbox, as it is now.
 func (h *Host) Check(ctx context.Context, id string) (Status, error) {
-	s, err := h.Sandbox(ctx, id)
+	s, err := h.sandbox(ctx, id)
 	if err != nil {
 		return Status{}, wrap("check", clip(id), err)
 	}
@@ -208,6 +215,11 @@ func (h *Host) Check(ctx context.Context, id string) (Status, error) {
 
 // Sandbox is the sandbox called id, or [ErrNotFound].
 func (h *Host) Sandbox(ctx context.Context, id string) (*Sandbox, error) {
+	s, err := h.sandbox(ctx, id)
+	return s, wrap("find", clip(id), err)
+}
+
+func (h *Host) sandbox(ctx context.Context, id string) (*Sandbox, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
 	}
@@ -223,7 +235,7 @@ func (h *Host) Sandbox(ctx context.Context, id string) (*Sandbox, error) {
 	case h.cfg.Shared:
 		return h.find(ctx, id)
 	}
-	return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+	return nil, ErrNotFound
 }
 
 // Selector chooses sandboxes by labels: each of its pairs must be there. The

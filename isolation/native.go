@@ -318,6 +318,15 @@ func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
 	if err := d.cleanup(ctx, c, d.isolators); err != nil {
 		return err
 	}
+	// The first process is dead, and still has to be reaped if it is a child
+	// of this one; whoever waits for it hears of its end.
+	if b := boxOf(c); b != nil && b.state() == StateRunning {
+		select {
+		case <-b.ended:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the end of process %d: %w", b.saved.PID, context.Cause(ctx))
+		}
+	}
 	return d.Release(c)
 }
 

@@ -126,5 +126,5 @@ func (d *nativeDriver) last(w *elastic.Watch, b *box, yield func(Event, error) b
 	b.mu.Lock()
 	status := *b.saved.Exit
 	b.mu.Unlock()
-	yield(Exited{Status: status}, nil)
+	yield(Exited{Time: status.At, Status: status}, nil)
 }

@@ -65,7 +65,7 @@ func (h *Host) find(ctx context.Context, id string) (*Sandbox, error) {
 	if r.Err != nil && !errors.Is(r.Err, fs.ErrNotExist) {
 		return nil, r.Err
 	}
-	return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+	return nil, ErrNotFound
 }
 
 // recoverOne adopts a whole sandbox and takes a half-made one apart.

@@ -459,3 +459,34 @@ func TestDestroyEndsEveryProcess(t *testing.T) {
 	assert.Equal(t, "refused\n", string(said), "the limit holds")
 	require.NoError(t, box.Destroy(deadline(t)))
 }
+
+func TestDestroyReapsAndTells(t *testing.T) {
+	h := open(t)
+	box := started(t, h, spec(t, "reaped", "wait"))
+	st, err := box.Check(deadline(t))
+	require.NoError(t, err)
+	ends := make(chan isolation.ExitStatus, 1)
+	go func() {
+		exit, err := box.Wait(context.Background())
+		assert.NoError(t, err)
+		ends <- exit
+	}()
+	last := make(chan isolation.Event, 1)
+	watch := make(chan struct{})
+	go func() {
+		var ev isolation.Event
+		close(watch)
+		for next, err := range box.Watch(context.Background()) {
+			assert.NoError(t, err)
+			ev = next
+		}
+		last <- ev
+	}()
+	<-watch
+	require.NoError(t, box.Destroy(deadline(t)))
+	assert.NoDirExists(t, "/proc/"+strconv.Itoa(st.PID), "no zombie is left")
+	exit := <-ends
+	assert.True(t, exit.Known)
+	assert.Equal(t, int(syscall.SIGKILL), exit.Signal)
+	<-last
+}

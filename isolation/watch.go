@@ -35,7 +35,8 @@ type (
 
 // Exited is the last event of a sandbox: its first process has ended.
 type Exited struct {
-	Status ExitStatus `json:"status"`
+	Time   time.Time  `json:"time"`
+	Status ExitStatus `json:"exit"`
 }
 
 // DefaultThresholds are those of a Watch that names none: a tenth of two
