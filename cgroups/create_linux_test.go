@@ -3,9 +3,18 @@
 package cgroups
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
@@ -24,33 +33,380 @@ func openRoot(tb testing.TB) *Root {
 // newGroup makes a group for the test and removes it afterwards.
 func newGroup(tb testing.TB, r *Root, want Controllers) *Cgroup {
 	tb.Helper()
-	c, err := r.Create(testutil.CgroupName(tb), want)
+	return newGroupAt(tb, r, testutil.CgroupName(tb), want)
+}
+
+func newGroupAt(tb testing.TB, r *Root, path string, want Controllers) *Cgroup {
+	tb.Helper()
+	c, err := r.Create(path, want)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		require.NoError(tb, c.Remove(tb.Context()))
-		require.NoError(tb, c.Close())
+		ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(10*time.Second))
+		defer cancel()
+		assert.NoError(tb, c.Kill(ctx))
+		assert.NoError(tb, c.Remove(ctx))
+		assert.NoError(tb, c.Close())
 	})
 	return c
+}
+
+// dirs are the group's directories, by the names of its trees.
+func dirs(c *Cgroup) (list []string) {
+	for _, n := range c.places() {
+		if !n.in.detached {
+			list = append(list, filepath.Join(n.in.mountPoint(), c.path))
+		}
+	}
+	return list
+}
+
+// hasGone checks that the group is in no tree any more.
+func (c *Cgroup) hasGone(tb testing.TB) {
+	tb.Helper()
+	for _, n := range c.places() {
+		require.True(tb, n.gone(), n.dir.Path())
+	}
 }
 
 func TestCreateRemove(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	r := openRoot(t)
-	t.Logf("%s: %s", r.Mode(), r.Controllers())
-	name := testutil.CgroupName(t)
-	c, err := r.Create(name, 0)
-	require.NoError(t, err)
-	assert.Equal(t, name, c.Path())
-	t.Logf("%s", c.Controllers())
-	for _, n := range c.places() {
-		assert.DirExists(t, filepath.Join(n.in.mountPoint(), name))
+	for _, want := range []Controllers{0, ControllersOf(ControllerPIDs), ControllersOf(ControllerCPU, ControllerMemory, ControllerDevices), r.Controllers()} {
+		if r.has(want) != nil {
+			continue // memory may be built out of v1
+		}
+		name := testutil.CgroupName(t)
+		c, err := r.Create(name, want)
+		require.NoError(t, err)
+		assert.Equal(t, name, c.Path())
+		assert.Equal(t, r.Mode(), c.Mode())
+		for _, ctl := range want.List() {
+			if r.where[ctl] != nil {
+				assert.True(t, c.Controllers().Has(ctl), "%s in %s", ctl, c.Controllers())
+			}
+		}
+		for _, dir := range dirs(c) {
+			assert.DirExists(t, dir)
+		}
+		for _, n := range c.places() {
+			assert.True(t, n.in.v2 || n.in.controllers&want != 0 || want == 0, n.dir.Path())
+		}
+		id := c.ID()
+		assert.NotZero(t, id.Ino)
+
+		_, err = r.Create(name, want)
+		require.ErrorIs(t, err, os.ErrExist)
+		for _, dir := range dirs(c) {
+			assert.DirExists(t, dir, "still there after somebody else's attempt")
+		}
+		require.NoError(t, c.Remove(t.Context()))
+		require.NoError(t, c.Remove(t.Context()), "twice")
+		c.hasGone(t)
+		require.NoError(t, c.Close())
+		require.NoError(t, c.Close(), "twice")
+		require.ErrorIs(t, c.Remove(t.Context()), nil)
+		_, err = r.Open(name)
+		require.ErrorIs(t, err, os.ErrNotExist)
 	}
-	_, err = r.Create(name, 0)
-	require.ErrorIs(t, err, os.ErrExist)
-	j, err := c.Join()
+}
+
+// The default is everything but v1's freezer where the unified tree can freeze.
+func TestCreateDefault(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	c := newGroup(t, r, 0)
+	want := r.Controllers()
+	if r.unified != nil {
+		want &^= ControllersOf(ControllerFreezer)
+		require.NotNil(t, c.unified())
+	}
+	assert.Equal(t, want.String(), c.Controllers().String())
+}
+
+func TestCreateRefusals(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	for _, p := range slices.Concat(badPaths, kernelPaths) {
+		_, err := r.Create(p, 0)
+		require.ErrorIs(t, err, ErrInvalid, "%q", p)
+	}
+	for _, p := range badPaths {
+		_, err := r.Open(p)
+		require.ErrorIs(t, err, ErrInvalid, "%q", p)
+	}
+	name := testutil.CgroupName(t)
+	_, err := r.Create(name+"/child", 0)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = r.Create(name, 1<<15)
+	require.ErrorIs(t, err, ErrInvalid)
+	if absent := ^r.Controllers() & (1<<numControllers - 1) &^ ControllersOf(ControllerDevices, ControllerFreezer, ControllerCPUAcct); absent != 0 {
+		_, err = r.Create(name, absent)
+		require.ErrorIs(t, err, ErrNotSupported)
+		assert.Contains(t, err.Error(), absent.first().String())
+	}
+	_, err = r.Open(name)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A name that is taken in the last tree undoes what was made in the others, and
+// what took it stays.
+func TestCreateTakenInOneTree(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	for _, h := range r.hierarchies {
+		name := testutil.CgroupName(t)
+		require.NoError(t, h.dir.Mkdir(name, 0o755))
+		_, err := r.Create(name, r.Controllers())
+		require.ErrorIs(t, err, os.ErrExist)
+		var fe *FileError
+		require.ErrorAs(t, err, &fe)
+		assert.Equal(t, "mkdir", fe.Op)
+		for _, other := range r.hierarchies {
+			there, err := other.dir.Has(name)
+			require.NoError(t, err)
+			assert.Equal(t, other == h, there, other.dir.Path())
+		}
+		removeRaw(t, h, name)
+	}
+}
+
+// removeRaw removes a directory that the test made behind the package's back.
+func removeRaw(tb testing.TB, h *hierarchy, name string) {
+	tb.Helper()
+	dir, err := h.dir.OpenDir(name)
+	require.NoError(tb, err)
+	require.NoError(tb, h.dir.Rmdir(name, dir.ID()))
+	require.NoError(tb, dir.Close())
+}
+
+// Of many that create one path, one wins, and the others leave its group alone.
+func TestCreateRace(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	rounds := 20
+	if testutil.Emulated() {
+		rounds = 3
+	}
+	for range rounds {
+		name := testutil.CgroupName(t)
+		var won atomic.Pointer[Cgroup]
+		var wins atomic.Int32
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				c, err := r.Create(name, 0)
+				if err == nil {
+					wins.Add(1)
+					won.Store(c)
+				} else {
+					assert.ErrorIs(t, err, os.ErrExist)
+				}
+			})
+		}
+		wg.Wait()
+		require.LessOrEqual(t, wins.Load(), int32(1))
+		if wins.Load() == 0 {
+			// Each may find another's directory in some tree: all lose, nothing stays.
+			_, err := r.Open(name)
+			require.ErrorIs(t, err, os.ErrNotExist)
+			continue
+		}
+		c := won.Load()
+		for _, n := range c.places() {
+			assert.False(t, n.gone(), n.dir.Path())
+		}
+		require.NoError(t, c.Remove(t.Context()))
+		require.NoError(t, c.Close())
+	}
+}
+
+func TestCreateNested(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	a := newGroup(t, r, 0)
+	b := newGroupAt(t, r, a.Path()+"/b", 0)
+	c := newGroupAt(t, r, b.Path()+"/c d", 0)
+	assert.Equal(t, a.Controllers(), c.Controllers())
+	assert.Equal(t, a.Path()+"/b/c d", c.Path())
+	for ctl, file := range map[Controller]string{ControllerMemory: "memory.stat", ControllerPIDs: "pids.max"} {
+		if n := c.node(ctl); n != nil {
+			there, err := n.dir.Has(file)
+			require.NoError(t, err)
+			assert.True(t, there, file)
+		}
+	}
+	o, err := r.Open(c.Path())
 	require.NoError(t, err)
-	t.Logf("%+v", j)
-	require.NoError(t, c.Remove(t.Context()))
-	require.NoError(t, c.Close())
+	assert.Equal(t, c.ID(), o.ID())
+	assert.Equal(t, c.Controllers(), o.Controllers())
+	require.NoError(t, o.Remove(t.Context()), "not owned: nothing happens")
+	assert.False(t, o.main().gone())
+	require.NoError(t, o.Close())
+}
+
+// v2Controller is a controller whose files are in the unified tree here.
+func v2Controller(tb testing.TB, r *Root) Controllers {
+	tb.Helper()
+	for _, ctl := range r.Controllers().List() {
+		if r.where[ctl].v2 && ctl != ControllerCPUSet {
+			return ControllersOf(ctl)
+		}
+	}
+	testutil.Skip(tb, "cgroup2-controller", "the unified tree has no controllers here")
+	return 0
+}
+
+func TestCreateInternalProcess(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	want := v2Controller(t, r)
+	parent := newGroup(t, r, want)
+	spawn(t, parent, "read x")
+	path := parent.Path() + "/child"
+	_, err := r.Create(path, want)
+	var internal *InternalProcessError
+	require.ErrorAs(t, err, &internal)
+	assert.Equal(t, want, internal.Controllers)
+	assert.Contains(t, err.Error(), "move them to a child group first")
+	require.ErrorIs(t, err, syscall.EBUSY)
+	_, err = r.Open(path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestAddToInnerGroup(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	want := v2Controller(t, r)
+	parent := newGroup(t, r, want)
+	newGroupAt(t, r, parent.Path()+"/child", want)
+	cmd := start(t, "read x")
+	err := parent.Add(t.Context(), cmd.Process.Pid)
+	require.ErrorIs(t, err, syscall.EBUSY)
+	assert.Contains(t, err.Error(), "child groups")
+	pids, err := parent.Procs(nil)
+	require.NoError(t, err)
+	assert.Empty(t, pids)
+}
+
+func TestCreateTreeLimits(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	if r.unified == nil {
+		testutil.Skip(t, testutil.UnifiedTree, "%v", r.noUnified)
+	}
+	a := newGroup(t, r, 0)
+	b := newGroupAt(t, r, a.Path()+"/b", 0)
+	for file, path := range map[string]string{"cgroup.max.depth": b.Path() + "/c", "cgroup.max.descendants": b.Path() + "/c"} {
+		require.NoError(t, a.unified().dir.WriteFile(file, "1"))
+		_, err := r.Create(path, 0)
+		var limit *TreeLimitError
+		require.ErrorAs(t, err, &limit, file)
+		require.ErrorIs(t, err, syscall.EAGAIN)
+		assert.Equal(t, a.unified().dir.Join(file), limit.Path)
+		assert.Equal(t, "1", limit.Limit)
+		_, err = r.Open(path)
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.NoError(t, a.unified().dir.WriteFile(file, "max"))
+	}
+}
+
+// A v1 cpuset is usable from the start, also below a group that a foreign tool
+// has left without CPUs, and with clone_children.
+func TestCreateCPUSet(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.Cgroup1("cpuset"))
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	h := r.where[ControllerCPUSet]
+	name := testutil.CgroupName(t)
+	for _, dir := range []string{name, name + "/b"} {
+		for _, h := range r.hierarchies {
+			require.NoError(t, h.dir.Mkdir(dir, 0o755))
+		}
+	}
+	owned, err := r.Open(name)
+	require.NoError(t, err)
+	owned.Own()
+	t.Cleanup(func() {
+		assert.NoError(t, owned.Remove(t.Context()))
+		assert.NoError(t, owned.Close())
+	})
+	read := func(path string) string {
+		b, err := h.dir.ReadFile(path, nil)
+		require.NoError(t, err)
+		return strings.TrimSpace(string(b))
+	}
+	require.Empty(t, read(name+"/b/cpuset.cpus"), "the kernel leaves it empty")
+	c := newGroupAt(t, r, name+"/b/c", 0)
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		assert.NotEmpty(t, read(file))
+		assert.Equal(t, read(file), read(c.Path()+"/"+file))
+		assert.Equal(t, read(file), read(name+"/"+file))
+	}
+	spawn(t, c, "read x")
+
+	require.NoError(t, h.dir.WriteFile(name+"/cgroup.clone_children", "1"))
+	d := newGroupAt(t, r, name+"/d", 0)
+	assert.Equal(t, read("cpuset.cpus"), read(d.Path()+"/cpuset.cpus"))
+}
+
+func TestOpen(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	c, err := r.Create(testutil.CgroupName(t), ControllersOf(ControllerPIDs))
+	require.NoError(t, err)
+	o, err := r.Open(c.Path())
+	require.NoError(t, err)
+	assert.Equal(t, c.ID(), o.ID())
+	assert.Len(t, o.places(), len(c.places()))
+	o.Own()
+	require.NoError(t, o.Remove(t.Context()))
+	c.hasGone(t)
+	require.NoError(t, errors.Join(o.Close(), c.Close(), r.Close()))
+	_, err = r.Open(c.Path())
+	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = r.Create(c.Path(), 0)
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+// An ordinary user can do everything in a tree that was given to him, and gets
+// a plain refusal elsewhere.
+func TestDelegated(t *testing.T) {
+	testutil.Require(t, testutil.Unprivileged)
+	testutil.CheckLeaks(t)
+	if r, err := Open(""); err == nil {
+		_, err = r.Create(testutil.CgroupName(t), 0)
+		require.ErrorIs(t, err, fs.ErrPermission)
+		require.NoError(t, r.Close())
+	} else {
+		require.True(t, errors.Is(err, ErrNotSupported) || errors.Is(err, fs.ErrNotExist), "%v", err)
+	}
+	r, err := Open(testutil.Delegated(t))
+	require.NoError(t, err)
+	defer r.Close()
+	assert.Equal(t, Unified, r.Mode())
+	name := testutil.CgroupName(t)
+	a, err := r.Create(name, 0)
+	require.NoError(t, err)
+	b, err := r.Create(name+"/b", 0)
+	require.NoError(t, err)
+	require.NoError(t, b.SetLabel("k", "v"))
+	labels, err := b.Labels()
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"k": "v"}, labels)
+	require.NoError(t, b.Freeze(t.Context()))
+	require.NoError(t, b.Thaw(t.Context()))
+	require.NoError(t, b.Kill(t.Context()))
+	require.NoError(t, b.Remove(t.Context()))
+	require.NoError(t, a.Remove(t.Context()))
+	require.NoError(t, errors.Join(a.Close(), b.Close()))
 }

@@ -105,7 +105,7 @@ func (c *Cgroup) hunt(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, thaw()) }()
+	defer func() { err = errors.Join(err, thaw(), c.thawBelow()) }()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		c.holdStill(ctx, pause)
 		pids, err := everyone(c.places())

@@ -75,8 +75,14 @@ func (d *Dir) Close() error {
 func (d *Dir) Join(name string) string { return filepath.Join(d.path, name) }
 
 // checkName accepts a relative path without ".", "..", empty elements or NUL.
+// Other bytes are the kernel's affair: a workload may give its groups names
+// that are not UTF-8, and they have to be found and removed all the same.
 func checkName(name string) error {
-	if name == "." || !fs.ValidPath(name) || strings.IndexByte(name, 0) >= 0 {
+	bad := strings.IndexByte(name, 0) >= 0
+	for element := range strings.SplitSeq(name, "/") {
+		bad = bad || element == "" || element == "." || element == ".."
+	}
+	if bad {
 		return fmt.Errorf("name %q: %w", name, unix.EINVAL)
 	}
 	return nil
