@@ -7,12 +7,16 @@ type EventKind uint8
 
 const (
 	// EventMemory is memory.events: an out-of-memory kill, a limit or a
-	// protection that was hit, here or in a descendant. v1 only tells of
-	// running out of memory (memory.oom_control), and only in this group.
+	// protection that was hit, here or in a descendant. v1 tells only of
+	// running out of memory (memory.oom_control), and a moment before the
+	// kill is counted.
 	EventMemory EventKind = iota + 1
 	// EventSwap is memory.swap.events. v2 only.
 	EventSwap
-	// EventPIDs is pids.events: a fork that pids.max refused. Linux 4.4.
+	// EventPIDs is pids.events: a fork that pids.max refused. On v1 since
+	// Linux 6.11 the kernel counts it but no longer tells ("cgroup/pids: Add
+	// pids.events.local" notifies a file that v1 does not have), so look at
+	// the counter now and then.
 	EventPIDs
 	// EventState is cgroup.events: populated and frozen. It comes from the
 	// unified tree in every mode.
@@ -51,8 +55,8 @@ type Events struct {
 }
 
 // MemoryEvents is memory.events, descendants included. On v1, Max is
-// memory.failcnt and OOMKill is from memory.oom_control (Linux 4.13), both
-// without descendants.
+// memory.failcnt and memory.memsw.failcnt together, and OOMKill is from
+// memory.oom_control (Linux 4.13), all without descendants.
 type MemoryEvents struct {
 	Low          Reading[uint64] `json:"low,omitzero"`          // reclaimed although below memory.low
 	High         Reading[uint64] `json:"high,omitzero"`         // throttled above memory.high

@@ -9,8 +9,8 @@ func (e *Events) scan(f statFile, text []byte) error {
 	switch f {
 	case fileMemoryEvents:
 		return e.Memory.scan(text)
-	case fileMemoryFailcntLegacy:
-		return scanUint(&e.Memory.Max, trim(text))
+	case fileMemoryFailcntLegacy, fileMemoryMemswFailcntLegacy:
+		return e.Memory.scanFailcnt(text)
 	case fileMemoryOOMLegacy:
 		return e.Memory.scanLegacy(text)
 	case fileMemorySwapEvents:
@@ -41,6 +41,17 @@ func (e *MemoryEvents) scan(text []byte) (err error) {
 		case "oom_group_kill":
 			err = scanUint(&e.OOMGroupKill, value)
 		}
+	}
+	return err
+}
+
+// scanFailcnt scans v1's memory.failcnt and memory.memsw.failcnt. A charge that
+// fails is counted in one of them, whichever limit it met first.
+func (e *MemoryEvents) scanFailcnt(text []byte) error {
+	var n Reading[uint64]
+	err := scanUint(&n, trim(text))
+	if err == nil {
+		e.Max = ReadingOf(e.Max.v + n.v)
 	}
 	return err
 }

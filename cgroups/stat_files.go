@@ -27,6 +27,7 @@ const (
 	fileMemoryStatLegacy
 	fileMemoryKernelLegacy
 	fileMemoryFailcntLegacy
+	fileMemoryMemswFailcntLegacy
 	fileMemoryOOMLegacy
 
 	fileIOStat
@@ -80,22 +81,23 @@ var statFiles = [numStatFiles]struct {
 	fileCPUAcctUsage:   {"cpuacct.usage", ControllerCPU, ControllerCPUAcct, onV1, inStat},
 	fileCPUAcctStat:    {"cpuacct.stat", ControllerCPU, ControllerCPUAcct, onV1, inStat},
 
-	fileMemoryCurrent:       {"memory.current", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemoryPeak:          {"memory.peak", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemoryMax:           {"memory.max", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemoryStat:          {"memory.stat", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemoryEvents:        {"memory.events", ControllerMemory, ControllerMemory, onV2, inStat | inEvents},
-	fileMemorySwapCurrent:   {"memory.swap.current", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemorySwapMax:       {"memory.swap.max", ControllerMemory, ControllerMemory, onV2, inStat},
-	fileMemorySwapEvents:    {"memory.swap.events", ControllerMemory, ControllerMemory, onV2, inEvents},
-	fileMemoryUsageLegacy:   {"memory.usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryPeakLegacy:    {"memory.max_usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryLimitLegacy:   {"memory.limit_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryMemswLegacy:   {"memory.memsw.limit_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryStatLegacy:    {"memory.stat", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryKernelLegacy:  {"memory.kmem.usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
-	fileMemoryFailcntLegacy: {"memory.failcnt", ControllerMemory, ControllerMemory, onV1, inStat | inEvents},
-	fileMemoryOOMLegacy:     {"memory.oom_control", ControllerMemory, ControllerMemory, onV1, inStat | inEvents},
+	fileMemoryCurrent:            {"memory.current", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemoryPeak:               {"memory.peak", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemoryMax:                {"memory.max", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemoryStat:               {"memory.stat", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemoryEvents:             {"memory.events", ControllerMemory, ControllerMemory, onV2, inStat | inEvents},
+	fileMemorySwapCurrent:        {"memory.swap.current", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemorySwapMax:            {"memory.swap.max", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemorySwapEvents:         {"memory.swap.events", ControllerMemory, ControllerMemory, onV2, inEvents},
+	fileMemoryUsageLegacy:        {"memory.usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryPeakLegacy:         {"memory.max_usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryLimitLegacy:        {"memory.limit_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryMemswLegacy:        {"memory.memsw.limit_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryStatLegacy:         {"memory.stat", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryKernelLegacy:       {"memory.kmem.usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},
+	fileMemoryFailcntLegacy:      {"memory.failcnt", ControllerMemory, ControllerMemory, onV1, inStat | inEvents},
+	fileMemoryMemswFailcntLegacy: {"memory.memsw.failcnt", ControllerMemory, ControllerMemory, onV1, inStat | inEvents},
+	fileMemoryOOMLegacy:          {"memory.oom_control", ControllerMemory, ControllerMemory, onV1, inStat | inEvents},
 
 	fileIOStat:        {"io.stat", ControllerIO, ControllerIO, onV2, inStat},
 	fileIOBytesLegacy: {"blkio.throttle.io_service_bytes_recursive", ControllerIO, ControllerIO, onV1, inStat},

@@ -55,8 +55,8 @@ func (s *Stats) scan(f statFile, text []byte) error {
 		return m.scanLegacy(text)
 	case fileMemoryKernelLegacy:
 		return scanUint(&m.Kernel, trim(text))
-	case fileMemoryFailcntLegacy:
-		return scanUint(&m.Events.Max, trim(text))
+	case fileMemoryFailcntLegacy, fileMemoryMemswFailcntLegacy:
+		return m.Events.scanFailcnt(text)
 	case fileMemoryOOMLegacy:
 		return m.Events.scanLegacy(text)
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,13 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func init() {
-	children["work"] = work
-}
+func init() { children["work"] = work }
 
 // work obeys a line of its standard input at a time, and answers each with one:
-// "spin DURATION" computes, "eat BYTES" fills memory and keeps it, "write FILE
-// BYTES" writes to disk.
+// "spin DURATION" takes that much CPU time, "eat BYTES" fills memory and keeps
+// it, "write FILE BYTES" writes to disk.
 func work([]string) int {
 	var kept [][]byte
 	in := bufio.NewScanner(os.Stdin)
@@ -56,7 +55,8 @@ func work([]string) int {
 		}
 		fmt.Println("done")
 	}
-	return len(kept) * 0
+	runtime.KeepAlive(kept)
+	return 0
 }
 
 func cpuTime() time.Duration {
