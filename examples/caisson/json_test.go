@@ -80,7 +80,7 @@ func TestJSONNames(t *testing.T) {
 		{isolation.Failed{Time: now, Err: errors.New("x")}, "failed", "error event id time what"},
 		{isolation.Lost{N: 3}, "lost", "event id n time"},
 		{isolation.Gone{Time: now}, "gone", "event id time"},
-		{isolation.Exited{Status: exit}, "exit", "event id status status.at status.code status.known status.oom status.signal"},
+		{isolation.Exited{Status: exit}, "exit", "event exit exit.at exit.code exit.known exit.oom exit.signal id time"},
 	} {
 		text, err := eventJSON("a", c.event)
 		require.NoError(t, err)
