@@ -29,8 +29,26 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	c.Cgroup = g
-	_, err = g.Update(ctx, c.Spec.Resources)
+	now, later := heldBack(c.Spec.Resources)
+	if !later.IsZero() {
+		// What cannot be in force is an error of Create, not of Start.
+		if _, err := g.Plan(later); err != nil {
+			return err
+		}
+	}
+	_, err = g.Update(ctx, now)
 	return err
+}
+
+// heldBack splits off what is only set once the process runs. Until its exec
+// the child shares the caller's memory, and an OOM kill that memory.oom.group
+// turns into one of the whole group would reach the caller; see internal/launch.
+func heldBack(r cgroups.Resources) (now, later cgroups.Resources) {
+	if r.Memory.OOMGroup == cgroups.On {
+		later.Memory.OOMGroup = cgroups.On
+		r.Memory.OOMGroup = cgroups.Keep
+	}
+	return r, later
 }
 
 // Launch has the process born in the group.
@@ -43,8 +61,14 @@ func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
 	return nil
 }
 
-// Started gives up the descriptors that only a start needs.
-func (i *cgroupIsolator) Started(_ context.Context, c *Container, _ int) error {
+// Started sets what was held back, and gives up the descriptors that only a
+// start needs.
+func (i *cgroupIsolator) Started(ctx context.Context, c *Container, _ int) error {
+	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
+		if _, err := c.Cgroup.Update(ctx, later); err != nil {
+			return err
+		}
+	}
 	return c.Cgroup.CloseJoin()
 }
 

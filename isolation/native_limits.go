@@ -36,7 +36,11 @@ func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resou
 	if err := whole(c); err != nil {
 		return cgroups.Result{}, err
 	}
-	result, err := c.Cgroup.Update(ctx, r)
+	now := r
+	if boxOf(c).state() == StateCreated {
+		now, _ = heldBack(r) // Start sets the rest
+	}
+	result, err := c.Cgroup.Update(ctx, now)
 	if err != nil {
 		return result, err
 	}

@@ -490,3 +490,33 @@ func TestDestroyReapsAndTells(t *testing.T) {
 	assert.Equal(t, int(syscall.SIGKILL), exit.Signal)
 	<-last
 }
+
+func TestOOMGroupIsSetOnceTheProcessRuns(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.Cgroup2("memory"))
+	h := open(t)
+	s := spec(t, "together", "wait")
+	s.Resources.Memory.OOMGroup = cgroups.On
+	box := create(t, h, s)
+	holds := func() cgroups.Switch {
+		r, err := box.Cgroup().Resources()
+		require.NoError(t, err)
+		return r.Memory.OOMGroup
+	}
+	assert.Equal(t, cgroups.Off, holds(), "a kill before exec would reach the caller")
+	require.NoError(t, box.Start(deadline(t)))
+	assert.Equal(t, cgroups.On, holds())
+	_, err := box.Update(deadline(t), cgroups.Resources{Memory: cgroups.Memory{OOMGroup: cgroups.Off}})
+	require.NoError(t, err)
+	assert.Equal(t, cgroups.Off, holds())
+}
+
+func TestOOMGroupMissingIsToldAtCreate(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.Cgroup1("memory"))
+	cfg := config(t)
+	h := openWith(t, cfg)
+	s := spec(t, "alone", "wait")
+	s.Resources.Memory.OOMGroup = cgroups.On
+	_, err := h.Create(deadline(t), s)
+	require.ErrorIs(t, err, isolation.ErrNotSupported)
+	nothingOf(t, cfg, "alone")
+}
