@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -80,7 +81,13 @@ func (a *app) printReport(r report) error {
 	}
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\t%s\n\t\t  %s\n", f.Level, f.Name, f.Found, f.Follows)
+		for i, l := range append(wrap(f.Found), wrap(f.Follows)...) {
+			if i == 0 {
+				fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, f.Name, l)
+			} else {
+				fmt.Fprintf(t, "\t\t%s\n", l)
+			}
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -95,4 +102,22 @@ func (a *app) printReport(r report) error {
 	}
 	_, err := fmt.Fprintln(a.stdout, verdict)
 	return err
+}
+
+// wrap breaks a sentence into lines.
+func wrap(s string) []string {
+	const width = 90
+	lines := []string{""}
+	for word := range strings.FieldsSeq(s) {
+		last := &lines[len(lines)-1]
+		switch {
+		case *last == "":
+			*last = word
+		case len(*last)+1+len(word) <= width:
+			*last += " " + word
+		default:
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }

@@ -91,6 +91,16 @@ func (d *doctor) privileges() {
 		d.add("user namespaces", missing, "this kernel has none", "Root inside a sandbox is root outside.")
 	}
 
+	const sysAdmin, bpf = 21, 39
+	switch {
+	case word("/proc/sys/kernel/unprivileged_bpf_disabled") == "unknown":
+		d.add("bpf", missing, "this kernel has no bpf(2)", "Device nodes cannot be filtered on cgroup v2.")
+	case effective>>sysAdmin&1 == 0 && effective>>bpf&1 == 0:
+		d.add("bpf", limited, "there, but this process has neither CAP_BPF nor CAP_SYS_ADMIN", "Device nodes cannot be filtered on cgroup v2.")
+	default:
+		d.add("bpf", ok, "there, and may be used", "Device nodes can be filtered on cgroup v2 too.")
+	}
+
 	actions := word("/proc/sys/kernel/seccomp/actions_avail")
 	own := map[string]string{"0": "this process has no filter", "1": "this process is in strict mode", "2": "this process is behind a filter"}[line("/proc/self/status", "Seccomp:")]
 	d.either("seccomp", actions != "unknown" && own == "this process has no filter", limited, strings.Trim(own+"; actions: "+actions, "; "),

@@ -107,8 +107,8 @@ func (t *trial) plain(ctx context.Context) bool {
 		}
 		t.either("sandbox", len(status.Missing) == 0, limited,
 			fmt.Sprintf("a process in new pid, mount, ipc, uts and cgroup namespaces and in its groups, in %s", took.Round(10*time.Microsecond)),
-			"Create and start work; the process is born in its cgroup.",
-			"Create and start work, without "+strings.Join(status.Missing, ", ")+".")
+			"Create and start work.", "Create and start work, without "+strings.Join(status.Missing, ", ")+".")
+		t.birth()
 		t.freeze(ctx, sb)
 		t.kill(sb)
 		t.triggers(sb)
@@ -119,6 +119,15 @@ func (t *trial) plain(ctx context.Context) bool {
 		t.add("sandbox", missing, oneLine(err), "No sandbox can be made and ended.")
 	}
 	return err == nil
+}
+
+// birth is known from a sandbox having been started.
+func (t *trial) birth() {
+	if _, there := t.host.Root().Unified(); !there {
+		t.add("clone into cgroup", limited, "no unified tree to be born in", "A process joins its groups itself, before the program begins.")
+		return
+	}
+	t.add("clone into cgroup", ok, "works", "No process of a sandbox ever runs outside of its groups.")
 }
 
 func (t *trial) freeze(ctx context.Context, sb *isolation.Sandbox) {

@@ -124,6 +124,11 @@ func TestRunFailures(t *testing.T) {
 	c.fails(exitRunNotFound, "no-such-program", "run", "a", "--", "no-such-program")
 	c.fails(exitRunNotFound, "/no/such/program", "run", "a", "--", "/no/such/program")
 	c.fails(exitRunPermission, "/proc/version", "run", "a", "--", "/proc/version")
+	script := filepath.Join(t.TempDir(), "script")
+	require.NoError(t, os.WriteFile(script, []byte("#!/no/such/interpreter\n"), 0o755))
+	c.fails(exitRunNotFound, script, "run", "a", "--", script)
+	require.NoError(t, os.WriteFile(script, []byte("neither this nor that"), 0o755))
+	c.fails(exitRunPermission, script, "run", "a", "--", script)
 	c.fails(exitUsage, "no program", "run", "a")
 	c.fails(exitUsage, "no id", "run", "--", "true")
 	c.fails(exitUsage, "one id", "run", "a", "b", "--", "true")
@@ -373,7 +378,7 @@ func TestDoctor(t *testing.T) {
 		found[f.Name] = f.Level
 	}
 	for _, name := range []string{
-		"kernel", "cgroups", "controller cpu", "unified tree", "pressure", "capabilities", "user namespaces", "seccomp",
+		"kernel", "cgroups", "controller cpu", "unified tree", "pressure", "capabilities", "user namespaces", "seccomp", "bpf", "clone into cgroup",
 		"sandbox", "freeze", "kill", "pressure triggers", "cpu limits", "memory limits", "devices",
 	} {
 		assert.Contains(t, found, name)
@@ -382,7 +387,9 @@ func TestDoctor(t *testing.T) {
 		assert.NotEqual(t, missing, found[name], name)
 	}
 	assert.NotContains(t, found, "clean up")
-	assert.Contains(t, c.ok("doctor"), "Sandboxes work here")
+	text := c.ok("doctor")
+	t.Log("\n" + text)
+	assert.Contains(t, text, "Sandboxes work here")
 }
 
 func TestHelp(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -103,8 +104,14 @@ func (a *app) destroy(ctx context.Context, sb *isolation.Sandbox) error {
 
 // runStatus tells failures of run apart in the manner of env(1).
 func runStatus(err error) int {
-	var exec *fs.PathError
-	if !errors.As(err, &exec) || exec.Op != "exec" {
+	var (
+		path *fs.PathError
+		step *isolation.StepError
+	)
+	switch {
+	case errors.As(err, &path) && path.Op == "exec":
+	case errors.As(err, &step) && strings.HasPrefix(step.Step, "exec"):
+	default:
 		return exitRunFailed
 	}
 	if errors.Is(err, fs.ErrNotExist) {

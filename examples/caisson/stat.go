@@ -38,7 +38,7 @@ func statCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []str
 		for _, id := range ids {
 			sb, err := host.Sandbox(ctx, id)
 			if err != nil {
-				return fmt.Errorf("stat %w", err)
+				return err
 			}
 			all = append(all, sb)
 		}
