@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,9 +50,11 @@ func (p *programs) write(n *node, data string) error {
 	case strings.HasPrefix(data, programPrefix):
 		for line := range strings.SplitSeq(data, "\n") {
 			i := slices.IndexFunc(p.seen, func(f *devfilter.Program) bool { return programLine(f) == line })
-			if i >= 0 {
-				to = append(to, p.seen[i])
+			if i < 0 {
+				// Freed with its last descriptor or group.
+				return p.failed("write", n, data, errors.New("the program is not there any more"))
 			}
+			to = append(to, p.seen[i])
 		}
 	default:
 		d, err := parseDevices(data)

@@ -25,7 +25,7 @@ func knobState(t *testing.T, c *Cgroup) map[string]string {
 	t.Helper()
 	state := make(map[string]string)
 	for _, n := range c.places() {
-		dir := filepath.Join(n.in.mountPoint(), c.Path())
+		dir := fmt.Sprintf("/proc/self/fd/%d", n.dir.FD()) // one tree may have no path
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		for _, e := range entries {
@@ -245,10 +245,9 @@ func diskOf(t *testing.T) Device {
 func TestUpdateRefused(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
-	c := newGroup(t, openRoot(t), 0)
-	if c.node(ControllerIO) == nil {
-		t.Skip("skip(cgroup.io): no io controller")
-	}
+	root := openRoot(t)
+	requireController(t, root, ControllerIO)
+	c := newGroup(t, root, 0)
 	before := knobState(t, c)
 	r := Resources{
 		PIDs: PIDs{Max: Count(7)}, CPU: CPU{Weight: WeightOf(3), Max: CPUs(2)}, Memory: Memory{Max: Bytes(1 << 26)},
@@ -280,7 +279,7 @@ func TestUpdateGone(t *testing.T) {
 	_, err := c.Update(t.Context(), Resources{PIDs: PIDs{Max: Count(7)}})
 	require.NoError(t, err)
 	for _, n := range c.places() {
-		require.NoError(t, syscall.Rmdir(filepath.Join(n.in.mountPoint(), c.Path())))
+		require.NoError(t, syscall.Rmdir(fmt.Sprintf("/proc/self/fd/%d/%s", n.in.dir.FD(), c.Path())))
 	}
 	for _, r := range []Resources{{PIDs: PIDs{Max: Count(7)}}, {CPU: CPU{Weight: WeightOf(3)}}, {Devices: DefaultDevices()}} {
 		_, err = c.Update(t.Context(), r)
