@@ -149,13 +149,20 @@ func (s *scratch) get() *[]byte {
 
 func (s *scratch) put(b *[]byte) { s.pool.Put(b) }
 
-// read reads file whole into the scratch buffer, which grows as needed.
+// read reads file whole into the scratch buffer, which grows as needed. What is
+// measured is in files of one record, which the kernel writes at one moment and
+// gives out whole if there is room: a read that leaves some has seen it all.
 func read(file *kernfs.File, buf *[]byte) ([]byte, error) {
-	text, err := file.Read(*buf)
-	if err == nil {
-		*buf = text[:cap(text)]
+	for {
+		n, err := file.ReadAt(*buf)
+		if err != nil {
+			return nil, err
+		}
+		if n < len(*buf) {
+			return (*buf)[:n], nil
+		}
+		*buf = make([]byte, 4*len(*buf))
 	}
-	return text, err
 }
 
 // notUnderstood says which file made no sense, and why.
