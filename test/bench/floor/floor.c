@@ -2,18 +2,26 @@
 //
 // floor measures what the kernel alone costs: it makes, runs and removes one
 // sandbox after another by the shortest known sequence of system calls, and
-// prints the nanoseconds of each cycle, a line each.
+// prints the nanoseconds of each cycle, a line each: the whole, and its parts
+// create, start, wait and remove.
 //
 //   make the cgroups and set cpu, memory and pids limits,
 //   clone3 into the v2 cgroup, sharing memory, with five new namespaces,
 //   write "0" to the v1 tasks files, make mounts private, mount /proc, exec,
 //   wait, remove the cgroups.
 //
-//   floor [-n N] [--plain] [--userns] [--heap MIB] [--name NAME]
-//         [--v1 DIR]... [--v2 DIR] [PROGRAM]
+//   floor [-n N | --serve] [--plain] [--userns] [--same] [--all] [--heap MIB]
+//         [--name NAME] [--v1 DIR]... [--v2 DIR] [PROGRAM]
+//
+// With --same the child also does what else a sandbox of Caisson's defaults is
+// given: a hostname, a loopback device that is up, a session, descriptors 0 to
+// 2, the fourteen usual capabilities, an identity and no_new_privs.
+// With --serve it makes one cycle for each line on stdin, with a user namespace
+// if the line is "1".
 //
 // Which hierarchies to use is read from /proc/self/mountinfo: those with cpu,
-// memory and pids, and the cgroup2 one. --v1 and --v2 name others instead, and
+// memory and pids, and the cgroup2 one; with --all every v1 one that has a
+// controller other than the freezer. --v1 and --v2 name others instead, and
 // --v2 none, --v1 none leave one kind out. --plain makes neither cgroups nor
 // namespaces. PROGRAM is /bin/true.
 //
@@ -22,14 +30,20 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
+#include <linux/if.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -61,11 +75,12 @@ sys(long nr, long a, long b, long c, long d, long e, long f)
 enum { MAX = 16 };
 struct hierarchy {
 	char path[256];
-	int root, tasks, cpu, memory, pids;
+	int root, tasks, cpu, memory, pids, cpuset;
 };
 static struct hierarchy v1[MAX], v2;
 static int nv1, have_v2, v1_none, v2_none;
-static int plain, userns;
+static int plain, userns, same, all;
+static char cpus[256], mems[256]; // what a new v1 cpuset gets
 static const char *name = "caisson-floor";
 static const char *program = "/bin/true";
 
@@ -102,10 +117,19 @@ static void layout(void)
 			look2 = 0;
 		}
 		if (look1 && !strcmp(type, "cgroup") && nv1 < MAX &&
-		    (has(opts, "cpu") || has(opts, "memory") || has(opts, "pids")))
+		    (has(opts, "cpu") || has(opts, "memory") || has(opts, "pids") ||
+		     (all && !has(opts, "freezer") && !strstr(opts, "name="))))
 			strcpy(v1[nv1++].path, point);
 	}
 	fclose(f);
+}
+
+static void get(int dir, const char *file, char *buf, size_t size)
+{
+	int fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, buf, size - 1) <= 0)
+		die(file);
+	close(fd);
 }
 
 static void open_roots(void)
@@ -135,6 +159,11 @@ static void open_roots(void)
 		snprintf(p, sizeof p, "%s/%s", name, mem), h->memory = !faccessat(h->root, p, F_OK, 0);
 		snprintf(p, sizeof p, "%s/pids.max", name), h->pids = !faccessat(h->root, p, F_OK, 0);
 		unlinkat(h->root, name, AT_REMOVEDIR);
+		if (i >= 0 && !faccessat(h->root, "cpuset.mems", F_OK, 0)) {
+			h->cpuset = 1;
+			get(h->root, "cpuset.cpus", cpus, sizeof cpus);
+			get(h->root, "cpuset.mems", mems, sizeof mems);
+		}
 	}
 }
 
@@ -160,6 +189,10 @@ static int make(struct hierarchy *h, int unified)
 		put(dir, unified ? "memory.max" : "memory.limit_in_bytes", "268435456");
 	if (h->pids)
 		put(dir, "pids.max", "64");
+	if (h->cpuset) {
+		put(dir, "cpuset.cpus", cpus);
+		put(dir, "cpuset.mems", mems);
+	}
 	if (!unified && (h->tasks = openat(dir, "tasks", O_WRONLY | O_CLOEXEC)) < 0)
 		die("tasks");
 	return dir;
@@ -169,6 +202,37 @@ static int make(struct hierarchy *h, int unified)
 static volatile uint32_t mapped, gone;
 static char stack[4096] __attribute__((aligned(16)));
 static uint64_t empty_mask;
+
+// What the child of --same needs, made beforehand.
+static const uint64_t kept_caps = 0xa80425fb; // the fourteen
+static int last_cap;
+static struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+static struct __user_cap_header_struct cap_head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+static struct __user_cap_data_struct cap_sets[2] = { { 0xa80425fb, 0xa80425fb, 0 } };
+
+// dress is what --same adds before the descriptors are closed.
+static inline __attribute__((always_inline)) long dress(void)
+{
+	long s, bad = SYS(__NR_sethostname, "floor", 5, 0, 0);
+	bad |= s = SYS(__NR_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0);
+	bad |= SYS(__NR_ioctl, s, SIOCSIFFLAGS, &lo, 0);
+	bad |= SYS(__NR_close, s, 0, 0, 0);
+	bad |= SYS(__NR_setsid, 0, 0, 0, 0);
+	bad |= SYS(__NR_fcntl, 0, F_SETFD, 0, 0);
+	bad |= SYS(__NR_dup3, 2, 1, 0, 0);
+	bad |= SYS(__NR_fcntl, 2, F_SETFD, 0, 0);
+	for (int c = 0; c <= last_cap; c++)
+		if (!(kept_caps >> c & 1))
+			bad |= SYS(__NR_prctl, PR_CAPBSET_DROP, c, 0, 0);
+	bad |= SYS(__NR_setgroups, 0, 0, 0, 0);
+	bad |= SYS(__NR_setresgid, 0, 0, 0, 0);
+	bad |= SYS(__NR_setresuid, 0, 0, 0, 0);
+	bad |= SYS(__NR_chdir, "/", 0, 0, 0);
+	bad |= SYS(__NR_capset, &cap_head, cap_sets, 0, 0);
+	bad |= sys(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0);
+	bad |= sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	return bad;
+}
 
 static __attribute__((noreturn)) void child(void)
 {
@@ -187,6 +251,8 @@ static __attribute__((noreturn)) void child(void)
 		    sys(__NR_mount, (long)"proc", (long)"/proc", (long)"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0, 0) < 0)
 			goto fail;
 	}
+	if (same && dress() < 0)
+		goto fail;
 	SYS(__NR_close_range, 3, ~0U, 0, 0);
 	SYS(__NR_rt_sigprocmask, SIG_SETMASK, &empty_mask, 0, 8);
 	SYS(__NR_execve, program, argv, envp, 0);
@@ -206,8 +272,18 @@ static void write_maps(long pid)
 	SYS(__NR_futex, &mapped, FUTEX_WAKE_PRIVATE, 1, 0);
 }
 
+static struct timespec when[5]; // begin, created, started, ended, removed
+
+static void now(int i) { clock_gettime(CLOCK_MONOTONIC, &when[i]); }
+
+static long long since(int i, int j)
+{
+	return (when[j].tv_sec - when[i].tv_sec) * 1000000000LL + (when[j].tv_nsec - when[i].tv_nsec);
+}
+
 static void cycle(void)
 {
+	now(0);
 	int dirs[MAX], unified = -1, status;
 	if (!plain) {
 		for (int i = 0; i < nv1; i++)
@@ -215,6 +291,7 @@ static void cycle(void)
 		if (have_v2)
 			unified = make(&v2, 1);
 	}
+	now(1);
 	struct clone_args args = { .flags = CLONE_VM, .exit_signal = SIGCHLD };
 	if (!plain)
 		args.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
@@ -246,6 +323,7 @@ static void cycle(void)
 		while (gone) // not private: the kernel wakes it as a shared one
 			SYS(__NR_futex, &gone, FUTEX_WAIT, 1, 0);
 	}
+	now(2);
 	for (int i = 0; !plain && i < nv1; i++) {
 		close(v1[i].tasks);
 		close(dirs[i]);
@@ -257,13 +335,15 @@ static void cycle(void)
 		fprintf(stderr, "floor: status %#x\n", status);
 		die("wait");
 	}
-	if (plain)
-		return;
+	now(3);
 	for (int i = 0; i < nv1; i++)
 		if (unlinkat(v1[i].root, name, AT_REMOVEDIR))
 			die("rmdir");
 	if (have_v2 && unlinkat(v2.root, name, AT_REMOVEDIR))
 		die("rmdir");
+	now(4);
+	printf("%lld %lld %lld %lld %lld\n", since(0, 4), since(0, 1), since(1, 2), since(2, 3), since(3, 4));
+	fflush(stdout);
 }
 
 static const char *value(int argc, char **argv, int *i)
@@ -278,6 +358,7 @@ static const char *value(int argc, char **argv, int *i)
 int main(int argc, char **argv)
 {
 	long n = 100, heap = 0;
+	int serve = 0;
 	for (int i = 1; i < argc; i++) {
 		const char *a = argv[i];
 		if (!strcmp(a, "-n")) {
@@ -288,6 +369,12 @@ int main(int argc, char **argv)
 			plain = 1;
 		} else if (!strcmp(a, "--userns")) {
 			userns = 1;
+		} else if (!strcmp(a, "--same")) {
+			same = 1;
+		} else if (!strcmp(a, "--all")) {
+			all = 1;
+		} else if (!strcmp(a, "--serve")) {
+			serve = 1;
 		} else if (!strcmp(a, "--name")) {
 			name = value(argc, argv, &i);
 		} else if (!strcmp(a, "--v1")) {
@@ -316,18 +403,20 @@ int main(int argc, char **argv)
 	}
 	if (plain)
 		nv1 = have_v2 = 0;
+	while (prctl(PR_CAPBSET_READ, last_cap + 1, 0, 0, 0) >= 0)
+		last_cap++;
 	if (heap > 0) {
 		char *m = malloc(heap << 20);
 		if (!m)
 			die("heap");
 		memset(m, 1, heap << 20);
 	}
-	for (long i = 0; i < n; i++) {
-		struct timespec t0, t1;
-		clock_gettime(CLOCK_MONOTONIC, &t0);
+	char line[8];
+	while (serve && fgets(line, sizeof line, stdin)) {
+		userns = line[0] == '1';
 		cycle();
-		clock_gettime(CLOCK_MONOTONIC, &t1);
-		printf("%lld\n", (t1.tv_sec - t0.tv_sec) * 1000000000LL + (t1.tv_nsec - t0.tv_nsec));
 	}
+	for (long i = 0; !serve && i < n; i++)
+		cycle();
 	return 0;
 }

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// contestant is a worker, or why there is none.
+type contestant struct {
+	name   string
+	worker *worker
+	absent error
+	userns bool // takes part with a user namespace too
+}
+
+// course is one contestant in one form, and its times.
+type course struct {
+	*contestant
+	withUser bool
+	totals   []time.Duration
+	parts    [4][]time.Duration
+	err      error
+	failures int
+}
+
+func (c *course) name() string {
+	if c.withUser {
+		return c.contestant.name + " +user"
+	}
+	return c.contestant.name
+}
+
+var parts = [4]string{"create", "start", "wait", "destroy"}
+
+// cycleTable compares create, start, wait and destroy.
+func cycleTable(ctx context.Context, p *place, o options) (t *table, err error) {
+	list, heap, err := p.contestants(ctx, o)
+	defer func() {
+		for _, c := range list {
+			if c.worker != nil {
+				err = errors.Join(err, c.worker.stop())
+			}
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	var courses []*course
+	for _, c := range list {
+		courses = append(courses, &course{contestant: c})
+		if c.userns {
+			courses = append(courses, &course{contestant: c, withUser: true})
+		}
+	}
+	for _, c := range courses {
+		if c.absent == nil {
+			c.once(true) // warm
+		}
+	}
+	rounds, begin := 0, time.Now()
+	for ; rounds < o.rounds && time.Since(begin) < o.limit; rounds++ {
+		rand.Shuffle(len(courses), func(i, j int) { courses[i], courses[j] = courses[j], courses[i] })
+		for _, c := range courses {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if c.absent == nil {
+				c.once(false)
+			}
+		}
+	}
+	return judge(list, courses, rounds, heap), nil
+}
+
+// once does one cycle, and lets the kernel take the network namespace apart
+// before the next.
+func (c *course) once(warm bool) {
+	times, err := c.worker.cycle(c.withUser)
+	time.Sleep(5 * time.Millisecond)
+	switch {
+	case err != nil:
+		c.err = err
+		c.failures++
+	case warm:
+	default:
+		c.totals = append(c.totals, times[0])
+		for i, t := range times[1:] {
+			c.parts[i] = append(c.parts[i], t)
+		}
+	}
+}
+
+// The rows that bars are about.
+const (
+	rowFloor        = "C floor"
+	rowFloorBare    = "C floor, bare"
+	rowFloorAll     = "C floor, all hierarchies"
+	rowCaisson      = "caisson"
+	rowCaissonHeap  = "caisson, large heap"
+	rowCaissonInit  = "caisson, 30 ms of init"
+	rowCaissonAll   = "caisson, all controllers"
+	rowLibcontainer = "libcontainer"
+	rowLibcHeap     = "libcontainer, large heap"
+	rowLibcInit     = "libcontainer, 30 ms of init"
+	rowCrun         = "crun"
+	rowRuncDebian   = "runc, installed"
+	rowRunc         = "runc 1.5.2"
+)
+
+// judge makes the table: rows in the order of list, those with a user namespace
+// behind.
+func judge(list []*contestant, courses []*course, rounds, heap int) *table {
+	t := &table{
+		Name: "cycle",
+		Title: fmt.Sprintf("Create, start, wait and destroy /bin/true in 5 namespaces, with limits on cpu, memory and pids; %d rounds",
+			rounds),
+		Columns: []string{"median", "p95", "min", "create", "start", "wait", "destroy", "caisson x", "min x"},
+		Notes: []string{
+			"caisson x: how many times the median of caisson; min x: the same of the best ones. +user: with a user namespace.",
+			"C floor: the child is given what caisson's is by default; bare: nothing but namespaces and /proc.",
+			fmt.Sprintf("large heap: %d MiB resident in the embedder.", heap),
+			"The floor and caisson use the hierarchies of cpu, memory and pids and the unified one, unless all are named; the peers always use all.",
+		},
+	}
+	find := func(name string, withUser bool) *course {
+		for _, c := range courses {
+			if c.contestant.name == name && c.withUser == withUser {
+				return c
+			}
+		}
+		return &course{}
+	}
+	for _, withUser := range []bool{false, true} {
+		own := find(rowCaisson, withUser).totals
+		for _, l := range list {
+			c := find(l.name, withUser)
+			if c.contestant == nil {
+				continue
+			}
+			r := &row{Name: c.name()}
+			t.Rows = append(t.Rows, r)
+			if len(c.totals) == 0 {
+				r.Absent = "failed"
+				if c.absent != nil {
+					r.Absent = c.absent.Error()
+				} else if c.err != nil {
+					r.Absent = "failed: " + c.err.Error()
+				}
+				continue
+			}
+			if c.failures > 0 {
+				t.Notes = append(t.Notes, fmt.Sprintf("%s failed %d times: %v", r.Name, c.failures, c.err))
+			}
+			r.Values = spread(c.totals)
+			for i, times := range c.parts {
+				if len(times) > 0 {
+					r.Values[parts[i]] = float64(median(times))
+				}
+			}
+			if len(own) == 0 {
+				continue
+			}
+			ratio := r.Values["median"] / float64(median(own))
+			r.Values["caisson x"] = ratio
+			r.Values["min x"] = r.Values["min"] / float64(quantile(own, 0))
+			floor := func(name string) float64 {
+				return r.Values["median"] / float64(median(find(name, withUser).totals))
+			}
+			switch l.name {
+			case rowCaisson, rowCaissonHeap, rowCaissonInit:
+				r.Bars = append(r.Bars, atMost("floor x", floor(rowFloor), 1.15))
+			case rowCaissonAll:
+				r.Bars = append(r.Bars, atMost("its floor x", floor(rowFloorAll), 1.15))
+			case rowCrun, rowLibcontainer:
+				r.Bars = append(r.Bars, atLeast("caisson x", ratio, 7))
+			case rowRunc, rowRuncDebian:
+				r.Bars = append(r.Bars, atLeast("caisson x", ratio, 14))
+			}
+		}
+	}
+	return t
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	rounds    int
+	limit     time.Duration
+	heap      int // MiB
+	sandboxes int
+	quick     bool
+	check     bool
+	json      bool
+	only      string
+}
+
+// workers are what this program is when it is started as a contestant.
+var workers = map[string]func(args []string) error{
+	"embedder": embedder,
+	"command":  command,
+	"fleet":    fleet,
+}
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "worker" {
+		if err := workers[os.Args[2]](os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 60, "cycles of each contestant")
+	flag.DurationVar(&o.limit, "limit", 2*time.Minute, "when to stop the rounds of the first table")
+	flag.IntVar(&o.heap, "heap", 4096, "resident heap, in MiB, of the embedders with a large one; less if the machine has not four times that free")
+	flag.IntVar(&o.sandboxes, "sandboxes", 1000, "sandboxes in the last table")
+	flag.BoolVar(&o.quick, "quick", false, "only see that everything works: small heaps, few sandboxes")
+	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
+	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
+	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update or fleet")
+	flag.Parse()
+	if o.quick {
+		o.heap, o.sandboxes = min(o.heap, 64), min(o.sandboxes, 50)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root: it makes cgroups and namespaces")
+	}
+	p, err := newPlace()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.remove()) }()
+
+	var tables []*table
+	for _, section := range []struct {
+		name string
+		run  func(context.Context, *place, options) (*table, error)
+	}{
+		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"fleet", fleetTable},
+	} {
+		if o.only != "" && o.only != section.name {
+			continue
+		}
+		t, err := section.run(ctx, p, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", section.name, err)
+		}
+		if !o.json {
+			t.print(os.Stdout)
+		}
+		tables = append(tables, t)
+	}
+	if o.json {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		if err := out.Encode(tables); err != nil {
+			return err
+		}
+	}
+	if missed := missedBars(tables); o.check && missed > 0 {
+		return fmt.Errorf("%d bars missed", missed)
+	}
+	return nil
+}
