@@ -42,6 +42,16 @@ func (c Controller) String() string {
 // MarshalText is [Controller.String].
 func (c Controller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
+// UnmarshalText reads what [Controller.String] writes.
+func (c *Controller) UnmarshalText(text []byte) error {
+	known, ok := parseController(string(text))
+	if !ok {
+		return &InvalidError{Field: "controller", Value: string(text), Reason: "no such controller"}
+	}
+	*c = known
+	return nil
+}
+
 // parseController knows the names of both versions.
 func parseController(name string) (Controller, bool) {
 	if name == "blkio" {
@@ -107,6 +117,22 @@ func (s *Controllers) UnmarshalText(text []byte) error {
 			c, ok := parseController(name)
 			if !ok {
 				return &InvalidError{Field: "controllers", Value: string(text), Reason: "no controller is called " + strconv.Quote(name)}
+			}
+			set |= ControllersOf(c)
+		}
+	}
+	*s = set
+	return nil
+}
+
+// UnmarshalText reads what [Controllers.String] writes.
+func (s *Controllers) UnmarshalText(text []byte) error {
+	var set Controllers
+	if len(text) > 0 {
+		for name := range strings.SplitSeq(string(text), ",") {
+			var c Controller
+			if err := c.UnmarshalText([]byte(name)); err != nil {
+				return err
 			}
 			set |= ControllersOf(c)
 		}

@@ -31,3 +31,14 @@ func (m Mode) String() string {
 
 // MarshalText is [Mode.String].
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what [Mode.String] writes.
+func (m *Mode) UnmarshalText(text []byte) error {
+	for _, known := range []Mode{Unified, Legacy, Hybrid} {
+		if string(text) == known.String() {
+			*m = known
+			return nil
+		}
+	}
+	return &InvalidError{Field: "mode", Value: string(text), Reason: "neither unified nor legacy nor hybrid"}
+}
