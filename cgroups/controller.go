@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"math/bits"
-	"strconv"
 	"strings"
 )
 
@@ -108,22 +107,6 @@ func (s Controllers) String() string {
 
 // MarshalText is [Controllers.String].
 func (s Controllers) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText reads what [Controllers.String] writes.
-func (s *Controllers) UnmarshalText(text []byte) error {
-	var set Controllers
-	if len(text) > 0 {
-		for name := range strings.SplitSeq(string(text), ",") {
-			c, ok := parseController(name)
-			if !ok {
-				return &InvalidError{Field: "controllers", Value: string(text), Reason: "no controller is called " + strconv.Quote(name)}
-			}
-			set |= ControllersOf(c)
-		}
-	}
-	*s = set
-	return nil
-}
 
 // UnmarshalText reads what [Controllers.String] writes.
 func (s *Controllers) UnmarshalText(text []byte) error {
