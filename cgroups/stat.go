@@ -49,11 +49,12 @@ type CPUStats struct {
 // MemoryStats is memory.current, memory.stat and what surrounds them, in bytes.
 // On v1 Anon, File and the like are memory.stat's total_ lines.
 type MemoryStats struct {
-	Current Reading[uint64] `json:"current,omitzero"`
-	Peak    Reading[uint64] `json:"peak,omitzero"` // memory.peak, Linux 5.19; v1 max_usage_in_bytes
-	Max     Limit           `json:"max,omitzero"`
-	Swap    Reading[uint64] `json:"swap,omitzero"` // swap alone, without memory
-	SwapMax Limit           `json:"swapMax,omitzero"`
+	Current  Reading[uint64] `json:"current,omitzero"`
+	Peak     Reading[uint64] `json:"peak,omitzero"` // memory.peak, Linux 5.19; v1 max_usage_in_bytes
+	Max      Limit           `json:"max,omitzero"`
+	Swap     Reading[uint64] `json:"swap,omitzero"`     // swap alone, without memory
+	SwapPeak Reading[uint64] `json:"swapPeak,omitzero"` // memory.swap.peak; v2 only, Linux 6.5
+	SwapMax  Limit           `json:"swapMax,omitzero"`
 
 	Anon          Reading[uint64] `json:"anon,omitzero"`   // v1 rss
 	File          Reading[uint64] `json:"file,omitzero"`   // v1 cache
@@ -105,7 +106,9 @@ type MemoryStats struct {
 }
 
 // IOStats is io.stat; on v1 blkio's throttle.io_service_bytes_recursive and
-// throttle.io_serviced_recursive.
+// throttle.io_serviced_recursive. v1 does not count for the group what is
+// written back later from the page cache, and since Linux 6.10 it counts only on
+// devices for which some group has a throttle limit.
 type IOStats struct {
 	Total   IOCounters      `json:"total,omitzero"` // all devices together
 	Devices []IODeviceStats `json:"devices,omitempty"`

@@ -18,6 +18,7 @@ const (
 	fileMemoryStat
 	fileMemoryEvents
 	fileMemorySwapCurrent
+	fileMemorySwapPeak
 	fileMemorySwapMax
 	fileMemorySwapEvents
 	fileMemoryUsageLegacy
@@ -87,6 +88,7 @@ var statFiles = [numStatFiles]struct {
 	fileMemoryStat:               {"memory.stat", ControllerMemory, ControllerMemory, onV2, inStat},
 	fileMemoryEvents:             {"memory.events", ControllerMemory, ControllerMemory, onV2, inStat | inEvents},
 	fileMemorySwapCurrent:        {"memory.swap.current", ControllerMemory, ControllerMemory, onV2, inStat},
+	fileMemorySwapPeak:           {"memory.swap.peak", ControllerMemory, ControllerMemory, onV2, inStat},
 	fileMemorySwapMax:            {"memory.swap.max", ControllerMemory, ControllerMemory, onV2, inStat},
 	fileMemorySwapEvents:         {"memory.swap.events", ControllerMemory, ControllerMemory, onV2, inEvents},
 	fileMemoryUsageLegacy:        {"memory.usage_in_bytes", ControllerMemory, ControllerMemory, onV1, inStat},

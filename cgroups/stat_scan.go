@@ -45,6 +45,8 @@ func (s *Stats) scan(f statFile, text []byte) error {
 		return m.Events.scan(text)
 	case fileMemorySwapCurrent:
 		return scanUint(&m.Swap, trim(text))
+	case fileMemorySwapPeak:
+		return scanUint(&m.SwapPeak, trim(text))
 	case fileMemorySwapMax:
 		return scanLimit(&m.SwapMax, text)
 	case fileMemoryLimitLegacy:
