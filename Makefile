@@ -6,6 +6,7 @@ export CGO_ENABLED = 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+.NOTPARALLEL:
 .PHONY: help demo test test-fast check test-go vm bench fuzz fmt lint deps
 
 help: ## list the targets
