@@ -155,7 +155,8 @@ func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err e
 
 // readOnly reports whether the kernel has no writer for the file.
 func readOnly(name string) bool {
-	return name == usageFile || name == usageV1 || name == devicesList || strings.HasSuffix(name, ".stat")
+	return name == usageFile || name == devicesList || strings.HasSuffix(name, ".stat") ||
+		strings.HasSuffix(name, ".usage_in_bytes") || strings.HasSuffix(name, ".current")
 }
 
 func (t *groupTree) read(ctl Controller, file string) (string, error) {

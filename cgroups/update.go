@@ -240,8 +240,10 @@ func explain(t tree, c Change, err error) error {
 	is := func(errno syscall.Errno) bool { return errors.Is(err, errno) }
 	hint := ""
 	switch {
-	case is(syscall.EBUSY) && (c.File == limitV1 || c.File == memswV1):
+	case is(syscall.EBUSY) && c.File == limitV1:
 		return inUse(t, c, usageV1, err)
+	case is(syscall.EBUSY) && c.File == memswV1:
+		return inUse(t, c, "memory.memsw.usage_in_bytes", err)
 	case is(syscall.EBUSY) && c.Controller == ControllerHugeTLB:
 		return inUse(t, c, strings.NewReplacer(".max", ".current", ".limit_in_bytes", ".usage_in_bytes").Replace(c.File), err)
 	case is(syscall.EINVAL) && (c.File == quotaV1 || c.File == periodV1):
