@@ -250,50 +250,63 @@ func TestCreateNested(t *testing.T) {
 	require.NoError(t, o.Close())
 }
 
-// v2Controller is a controller whose files are in the unified tree here.
-func v2Controller(tb testing.TB, r *Root) Controllers {
+// v2Controller is one of the given controllers whose files are in the unified
+// tree here.
+func v2Controller(tb testing.TB, r *Root, among ...Controller) Controllers {
 	tb.Helper()
-	for _, ctl := range r.Controllers().List() {
-		if r.where[ctl].v2 && ctl != ControllerCPUSet {
+	for _, ctl := range among {
+		if r.where[ctl] != nil && r.where[ctl].v2 {
 			return ControllersOf(ctl)
 		}
 	}
-	testutil.Skip(tb, "cgroup2-controller", "the unified tree has no controllers here")
+	testutil.Skip(tb, testutil.Cgroup2(among[0].String()), "the unified tree has none of %s here", ControllersOf(among...))
 	return 0
 }
 
+// A group that has processes passes on no controllers, whether the kernel
+// refuses by itself or would make the child useless.
 func TestCreateInternalProcess(t *testing.T) {
 	testutil.Require(t, testutil.Root)
-	testutil.CheckLeaks(t)
-	r := openRoot(t)
-	want := v2Controller(t, r)
-	parent := newGroup(t, r, want)
-	spawn(t, parent, "read x")
-	path := parent.Path() + "/child"
-	_, err := r.Create(path, want)
-	var internal *InternalProcessError
-	require.ErrorAs(t, err, &internal)
-	assert.Equal(t, want, internal.Controllers)
-	assert.Contains(t, err.Error(), "move them to a child group first")
-	require.ErrorIs(t, err, syscall.EBUSY)
-	_, err = r.Open(path)
-	require.ErrorIs(t, err, os.ErrNotExist)
+	for name, among := range map[string][]Controller{
+		"domain":   {ControllerMemory, ControllerIO, ControllerHugeTLB},
+		"threaded": {ControllerPIDs, ControllerCPU},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.CheckLeaks(t)
+			r := openRoot(t)
+			want := v2Controller(t, r, among...)
+			parent := newGroup(t, r, want)
+			s := spawn(t, parent, "read x")
+			path := parent.Path() + "/child"
+			_, err := r.Create(path, want)
+			var internal *InternalProcessError
+			require.ErrorAs(t, err, &internal)
+			assert.Equal(t, want, internal.Controllers)
+			assert.Contains(t, err.Error(), "move them to a child group first")
+			require.ErrorIs(t, err, syscall.EBUSY)
+			_, err = r.Open(path)
+			require.ErrorIs(t, err, os.ErrNotExist)
+
+			_ = s.Process.Kill()
+			_ = s.Wait()
+			c := newGroupAt(t, r, path, want)
+			spawn(t, c, "read x")
+		})
+	}
 }
 
 func TestAddToInnerGroup(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	r := openRoot(t)
-	want := v2Controller(t, r)
+	want := v2Controller(t, r, ControllerMemory, ControllerIO, ControllerHugeTLB)
 	parent := newGroup(t, r, want)
 	newGroupAt(t, r, parent.Path()+"/child", want)
-	cmd := start(t, "read x")
-	err := parent.Add(t.Context(), cmd.Process.Pid)
+	s := start(t, "read x")
+	err := parent.Add(t.Context(), s.Process.Pid)
 	require.ErrorIs(t, err, syscall.EBUSY)
 	assert.Contains(t, err.Error(), "child groups")
-	pids, err := parent.Procs(nil)
-	require.NoError(t, err)
-	assert.Empty(t, pids)
+	assert.Empty(t, procs(t, parent))
 }
 
 func TestCreateTreeLimits(t *testing.T) {

@@ -87,6 +87,11 @@ func enableBelow(top *kernfs.Dir, prefix string, want Controllers) error {
 	if missing == 0 {
 		return nil
 	}
+	if processes, err := inner(top, prefix); err != nil {
+		return err
+	} else if processes {
+		return &InternalProcessError{Path: top.Join(prefix), Controllers: missing, Err: syscall.EBUSY}
+	}
 	var b strings.Builder
 	for _, ctl := range missing.List() {
 		b.WriteString(" +")
@@ -106,6 +111,22 @@ func enableBelow(top *kernfs.Dir, prefix string, want Controllers) error {
 		}
 	}
 	return err
+}
+
+// inner reports whether the group with this prefix has processes of its own and
+// is not the hierarchy's root, which may. The kernel refuses to enable memory or
+// io then. It would enable cpu or pids, but turn the group into a threaded
+// domain, in whose children no process can be.
+func inner(top *kernfs.Dir, prefix string) (bool, error) {
+	var buf [64]byte
+	b, err := top.ReadFile(prefix+fileProcs, buf[:])
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		return false, nil // threaded: the kernel decides
+	}
+	if err != nil || len(b) == 0 {
+		return false, err
+	}
+	return top.Has(prefix + "cgroup.type") // the root has none
 }
 
 // explainMkdir finds the limit behind mkdir's EAGAIN.

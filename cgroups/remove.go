@@ -81,6 +81,9 @@ func removeBelow(dir *kernfs.Dir) (last error) {
 		return err
 	}
 	names, err := dir.Dirs()
+	if kernfs.IsGone(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func TestDetached(t *testing.T) {
 	require.NoError(t, err)
 	for line := range strings.Lines(string(b)) {
 		if strings.Contains(line, " - cgroup2 ") && !strings.HasSuffix(line, " rw\n") {
-			t.Skip("skip(cgroup2.options): another mount would reset the options of this one: " + line)
+			testutil.Skip(t, "cgroup2.options", "another mount would reset the options of this one: %s", line)
 		}
 	}
 	mounts, err := parseMounts(b)
