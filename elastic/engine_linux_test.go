@@ -27,7 +27,7 @@ func TestSampledPressure(t *testing.T) {
 	w := watchFake(t, e, f, WatchConfig{Pressure: []Threshold{th}})
 
 	f.set(func() { f.growing[memoryPressure] = time.Now() })
-	ev := next(t, w).(Pressure)
+	ev := nextAs[Pressure](t, w)
 	assert.True(t, ev.Rising)
 	assert.Equal(t, th, ev.Threshold)
 	assert.GreaterOrEqual(t, ev.Stalled, th.Stall)
@@ -43,7 +43,7 @@ func TestSampledPressure(t *testing.T) {
 		delete(f.growing, memoryPressure)
 	})
 	begin := time.Now()
-	ev = next(t, w).(Pressure)
+	ev = nextAs[Pressure](t, w)
 	assert.False(t, ev.Rising)
 	assert.Less(t, ev.Stalled, th.clear())
 	assert.GreaterOrEqual(t, time.Since(begin), th.Window-ms)
@@ -58,28 +58,24 @@ func TestTriggeredPressure(t *testing.T) {
 	th := Threshold{Resource: cgroups.PressureCPU, Stall: 200 * ms, Window: 2 * time.Second, Clear: 50 * ms}
 	w := watchFake(t, e, f, WatchConfig{Pressure: []Threshold{th}})
 	assert.Equal(t, th.trigger(), f.open[0].trigger)
-	idle(t, e)
+	assert.Empty(t, e.beats)
 	assert.Equal(t, 1, f.reads, "once when the watch began, and not again while nothing happens")
 
 	f.ring(t, isTrigger)
 	nothing(t, w, 50*ms) // a false alarm
 	f.set(func() { f.total[cgroups.PressureCPU] += 200 * ms; f.throttle += 150 * ms })
 	f.ring(t, isTrigger)
-	ev := next(t, w).(Pressure)
+	ev := nextAs[Pressure](t, w)
 	assert.True(t, ev.Rising)
 	assert.Equal(t, 200*ms, ev.Stalled)
 	assert.Equal(t, cgroups.ReadingOf(150*ms), ev.Throttled)
 	if ev.Source == Trigger { // a sample that the false alarm asked for may be faster
 		assert.Equal(t, 200*ms, ev.Latency)
 	}
-	ev = next(t, w).(Pressure)
+	ev = nextAs[Pressure](t, w)
 	assert.False(t, ev.Rising, "which only samples can tell")
 	assert.Equal(t, Sampler, ev.Source)
-	assert.Eventually(t, func() bool {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return len(e.beats) == 0
-	}, testutil.Patience(10*time.Second), 10*ms, "quiet again")
+	idle(t, e)
 }
 
 func TestCounters(t *testing.T) {
@@ -98,11 +94,11 @@ func TestCounters(t *testing.T) {
 
 	f.set(func() { f.events.Memory = cgroups.MemoryEvents{High: n(6), Max: n(8), OOM: n(6), OOMKill: n(7)} })
 	f.ring(t, ofKind(cgroups.EventMemory))
-	ev := next(t, w).(LimitHit)
+	ev := nextAs[LimitHit](t, w)
 	assert.Equal(t, LimitHit{Time: ev.Time, Resource: "memory.high", Count: 1}, ev)
-	ev = next(t, w).(LimitHit)
+	ev = nextAs[LimitHit](t, w)
 	assert.Equal(t, LimitHit{Time: ev.Time, Resource: "memory.max", Count: 3}, ev)
-	oom := next(t, w).(OOM)
+	oom := nextAs[OOM](t, w)
 	assert.Equal(t, OOM{Time: oom.Time, OOMs: 1, Kills: 2}, oom)
 
 	f.set(func() {
@@ -111,10 +107,10 @@ func TestCounters(t *testing.T) {
 		f.events.Frozen = cgroups.ReadingOf(true)
 	})
 	f.ring(t, ofKind(cgroups.EventState))
-	ev = next(t, w).(LimitHit)
+	ev = nextAs[LimitHit](t, w)
 	assert.Equal(t, LimitHit{Time: ev.Time, Resource: "pids.max", Count: 4}, ev)
-	assert.True(t, next(t, w).(Frozen).Frozen)
-	assert.False(t, next(t, w).(Populated).Populated)
+	assert.True(t, nextAs[Frozen](t, w).Frozen)
+	assert.False(t, nextAs[Populated](t, w).Populated)
 
 	// A counter that became smaller or absent did not grow.
 	f.set(func() { f.events.PIDs.Max = n(0); f.events.Memory = cgroups.MemoryEvents{} })
@@ -133,7 +129,7 @@ func TestEarlyOOM(t *testing.T) {
 	f.ring(t, ofKind(cgroups.EventMemory))
 	nothing(t, w, 30*ms)
 	f.set(func() { f.events.Memory.OOMKill = n(1) })
-	assert.EqualValues(t, 1, next(t, w).(OOM).Kills)
+	assert.EqualValues(t, 1, nextAs[OOM](t, w).Kills)
 	idle(t, e)
 	f.ring(t, ofKind(cgroups.EventMemory)) // it tells several times
 	nothing(t, w, afterOOMTime+200*ms)
@@ -143,7 +139,7 @@ func TestEarlyOOM(t *testing.T) {
 	quiet.early = true
 	w = watchFake(t, e, quiet, WatchConfig{Memory: true})
 	quiet.ring(t, ofKind(cgroups.EventMemory))
-	oom := next(t, w).(OOM)
+	oom := nextAs[OOM](t, w)
 	assert.Equal(t, OOM{Time: oom.Time}, oom, "told of an OOM, and nobody was killed")
 }
 
@@ -155,7 +151,7 @@ func TestSilentCounters(t *testing.T) {
 	f.events.PIDs.Max = cgroups.ReadingOf[uint64](0)
 	w := watchFake(t, e, f, WatchConfig{PIDs: true})
 	f.set(func() { f.events.PIDs.Max = cgroups.ReadingOf[uint64](3) })
-	assert.EqualValues(t, 3, next(t, w).(LimitHit).Count)
+	assert.EqualValues(t, 3, nextAs[LimitHit](t, w).Count)
 	require.NoError(t, w.Close())
 	idle(t, e)
 }
@@ -212,12 +208,12 @@ func TestFailed(t *testing.T) {
 	e, f := newEngine(t), newFake()
 	w := watchFake(t, e, f, WatchConfig{Memory: true, Pressure: []Threshold{memory(ms, 500*ms, 0)}})
 	f.set(func() { f.err = errFake })
-	ev := next(t, w).(Failed)
+	ev := nextAs[Failed](t, w)
 	assert.Equal(t, "memory pressure", ev.What)
 	require.ErrorIs(t, ev.Err, errFake)
 	idle(t, e)
 	f.ring(t, ofKind(cgroups.EventMemory))
-	assert.Equal(t, "events", next(t, w).(Failed).What)
+	assert.Equal(t, "events", nextAs[Failed](t, w).What)
 	require.NoError(t, w.Close())
 
 	f = newFake()
@@ -261,9 +257,9 @@ func TestOverflow(t *testing.T) {
 		f.set(func() { f.events.Populated = cgroups.ReadingOf(i%2 == 0) })
 		w.look()
 	}
-	assert.EqualValues(t, 5, next(t, w).(Lost).N)
-	assert.False(t, next(t, w).(Populated).Populated)
-	assert.True(t, next(t, w).(Populated).Populated, "the present state")
+	assert.EqualValues(t, 5, nextAs[Lost](t, w).N)
+	assert.False(t, nextAs[Populated](t, w).Populated)
+	assert.True(t, nextAs[Populated](t, w).Populated, "the present state")
 }
 
 func TestClose(t *testing.T) {

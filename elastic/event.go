@@ -70,7 +70,8 @@ type Pressure struct {
 	Latency time.Duration `json:"latencyNs"`
 }
 
-// OOM says that the group, or on v2 a descendant, ran out of memory.
+// OOM says that the group, or on v2 a descendant, ran out of memory. The kill
+// that follows may be in the same event or in the next.
 type OOM struct {
 	Time time.Time `json:"time"`
 

@@ -183,6 +183,15 @@ func next(t testing.TB, w *Watch) Event {
 	return e
 }
 
+// nextAs is next, which must be a T.
+func nextAs[T Event](t testing.TB, w *Watch) T {
+	t.Helper()
+	e := next(t, w)
+	is, ok := e.(T)
+	require.True(t, ok, "%#v", e)
+	return is
+}
+
 // nothing asserts that no event comes for a while.
 func nothing(t testing.TB, w *Watch, d time.Duration) {
 	t.Helper()
@@ -192,12 +201,14 @@ func nothing(t testing.TB, w *Watch, d time.Duration) {
 	assert.ErrorIs(t, err, context.DeadlineExceeded, "%#v", e)
 }
 
-// idle asserts that the engine has nothing that wakes it.
+// idle asserts that nothing wakes the engine any more.
 func idle(t testing.TB, e *Engine) {
 	t.Helper()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	assert.Empty(t, e.beats)
+	assert.Eventually(t, func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.beats) == 0
+	}, testutil.Patience(5*time.Second), ms)
 }
 
 var errFake = errors.New("input/output error")

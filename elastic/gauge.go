@@ -121,6 +121,11 @@ func (g *gauge) tripped(l *line, err error) {
 		return
 	}
 	if err != nil {
+		// Ack cannot always tell a group that is gone from one whose pressure
+		// is being switched off; reading can.
+		if reading := g.read(false); reading != nil {
+			err = reading
+		}
 		g.fail(err)
 		return
 	}
