@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -71,7 +72,22 @@ func group(t *testing.T) (*cgroups.Root, *cgroups.Cgroup) {
 	return r, c
 }
 
-// near are figures that move a little while nothing happens: the kernel keeps
+// stat are our figures of the group.
+func stat(t *testing.T, c *cgroups.Cgroup) *stats.Metrics {
+	t.Helper()
+	var s cgroups.Stats
+	require.NoError(t, c.Stat(&s))
+	return metrics.FromStats(&s)
+}
+
+// between holds for a counter that we read before and after somebody else.
+func between(t *testing.T, before, n, after uint64, what string) {
+	t.Helper()
+	assert.LessOrEqual(t, before, n, what)
+	assert.LessOrEqual(t, n, after, what)
+}
+
+// near is for what moves a little even while nothing happens: the kernel keeps
 // charges and statistics per CPU and folds them in now and then.
 func near(t *testing.T, want, got uint64, slack float64, what string) {
 	t.Helper()
@@ -86,15 +102,14 @@ func TestOracleUnified(t *testing.T) {
 	require.True(t, ok)
 	manager, err := cgroup2.Load("/"+c.Path(), cgroup2.WithMountpoint(mount))
 	require.NoError(t, err)
+	before := stat(t, c)
 	want, err := manager.Stat()
 	require.NoError(t, err)
-	var s cgroups.Stats
-	require.NoError(t, c.Stat(&s))
-	got := metrics.FromStats(&s)
+	got := stat(t, c)
 
-	near(t, want.CPU.UsageUsec, got.CPU.UsageUsec, 50e3, "cpu usage")
-	near(t, want.CPU.UserUsec, got.CPU.UserUsec, 50e3, "cpu user")
-	near(t, want.CPU.SystemUsec, got.CPU.SystemUsec, 50e3, "cpu system")
+	between(t, before.CPU.UsageUsec, want.CPU.UsageUsec, got.CPU.UsageUsec, "cpu usage")
+	between(t, before.CPU.UserUsec, want.CPU.UserUsec, got.CPU.UserUsec, "cpu user")
+	between(t, before.CPU.SystemUsec, want.CPU.SystemUsec, got.CPU.SystemUsec, "cpu system")
 	assert.Equal(t, want.CPU.NrPeriods, got.CPU.NrPeriods)
 	assert.Equal(t, want.CPU.PSI != nil, got.CPU.PSI != nil)
 
@@ -108,24 +123,23 @@ func TestOracleUnified(t *testing.T) {
 	} {
 		near(t, p[0], p[1], 1<<20, what)
 	}
-	near(t, w.Pgfault, g.Pgfault, 256, "pgfault")
+	between(t, before.Memory.Pgfault, w.Pgfault, g.Pgfault, "pgfault")
 	assert.Equal(t, w.UsageLimit, g.UsageLimit)
 	assert.Equal(t, w.SwapLimit, g.SwapLimit)
-	assert.Equal(t, w.Pgmajfault, g.Pgmajfault)
-	assert.Equal(t, w.Pgscan, g.Pgscan)
-	assert.Equal(t, w.ThpFaultAlloc, g.ThpFaultAlloc)
+	between(t, before.Memory.Pgmajfault, w.Pgmajfault, g.Pgmajfault, "pgmajfault")
+	between(t, before.Memory.Pgscan, w.Pgscan, g.Pgscan, "pgscan")
+	between(t, before.Memory.ThpFaultAlloc, w.ThpFaultAlloc, g.ThpFaultAlloc, "thp_fault_alloc")
 	assert.GreaterOrEqual(t, g.Anon, uint64(8<<20))
 	assert.Equal(t, want.MemoryEvents.String(), got.MemoryEvents.String())
-	assert.Equal(t, want.Pids.String(), got.Pids.String())
+	assert.Equal(t, want.Pids.Limit, got.Pids.Limit)
+	near(t, want.Pids.Current, got.Pids.Current, 4, "pids")
 	assert.Equal(t, len(want.Io.Usage), len(got.Io.Usage))
-	if len(got.Hugetlb) > 0 { // the group may not be under hugetlb
-		for _, h := range got.Hugetlb {
-			assert.Contains(t, hugetlb(want.Hugetlb), h.String())
-		}
+	for _, h := range got.Hugetlb { // none if the group is not under hugetlb
+		assert.Contains(t, texts(want.Hugetlb), h.String())
 	}
 }
 
-func hugetlb[T interface{ String() string }](list []T) (out []string) {
+func texts[T interface{ String() string }](list []T) (out []string) {
 	for _, h := range list {
 		out = append(out, h.String())
 	}
@@ -138,15 +152,14 @@ func TestOracleLegacy(t *testing.T) {
 	_, c := group(t)
 	manager, err := cgroup1.Load(cgroup1.StaticPath("/" + c.Path()))
 	require.NoError(t, err)
+	before := stat(t, c)
 	want, err := manager.Stat(cgroup1.IgnoreNotExist)
 	require.NoError(t, err)
-	var s cgroups.Stats
-	require.NoError(t, c.Stat(&s))
-	got := metrics.FromStats(&s)
+	got := stat(t, c)
 
-	near(t, want.CPU.Usage.Total/1000, got.CPU.UsageUsec, 50e3, "cpu usage")
-	near(t, want.CPU.Usage.User/1000, got.CPU.UserUsec, 50e3, "cpu user")
-	near(t, want.CPU.Usage.Kernel/1000, got.CPU.SystemUsec, 50e3, "cpu system")
+	between(t, before.CPU.UsageUsec, want.CPU.Usage.Total/1000, got.CPU.UsageUsec, "cpu usage")
+	between(t, before.CPU.UserUsec, want.CPU.Usage.User/1000, got.CPU.UserUsec, "cpu user")
+	between(t, before.CPU.SystemUsec, want.CPU.Usage.Kernel/1000, got.CPU.SystemUsec, "cpu system")
 	assert.Equal(t, want.CPU.Throttling.ThrottledPeriods, got.CPU.NrThrottled)
 
 	w, g := want.Memory, got.Memory
@@ -158,10 +171,10 @@ func TestOracleLegacy(t *testing.T) {
 	} {
 		near(t, p[0], p[1], 1<<20, what)
 	}
-	near(t, w.TotalPgFault, g.Pgfault, 256, "pgfault")
-	assert.Equal(t, w.TotalPgMajFault, g.Pgmajfault)
+	between(t, before.Memory.Pgfault, w.TotalPgFault, g.Pgfault, "pgfault")
+	between(t, before.Memory.Pgmajfault, w.TotalPgMajFault, g.Pgmajfault, "pgmajfault")
 	assert.GreaterOrEqual(t, g.Anon, uint64(8<<20))
-	assert.Equal(t, want.Pids.Current, got.Pids.Current)
+	near(t, want.Pids.Current, got.Pids.Current, 4, "pids") // threads of the Go runtime come
 	if want.MemoryOomControl != nil {
 		assert.Equal(t, want.MemoryOomControl.OomKill, got.MemoryEvents.OomKill)
 	}
