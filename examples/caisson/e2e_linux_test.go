@@ -243,6 +243,21 @@ func runs(pid int) bool {
 	return err == nil && !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
 }
 
+// What was asked for holds for the program, and not only in the files.
+func TestLimitsHold(t *testing.T) {
+	c := newCLI(t)
+	assert.Equal(t, "Cpus_allowed_list:\t0\n", c.ok("run", "pinned", "--cpus", "0", "--", "grep", "Cpus_allowed_list", "/proc/self/status"))
+	out, _, _ := c.call("run", "few", "--pids-max", "3", "--", "/bin/sh", "-c", "for i in 1 2 3 4 5; do sleep 5 & done; echo started")
+	assert.NotContains(t, out, "started", "forks are refused")
+	grow := []string{"--memory-max", "8M", "--", "/bin/sh", "-c", "x=x; while :; do x=$x$x; done"}
+	_, errs, status := c.call(append([]string{"run", "small", "--memory-swap", "0"}, grow...)...)
+	if status == exitRunFailed && strings.Contains(errs, "not supported") { // v1 does not always account swap
+		_, errs, status = c.call(append([]string{"run", "small"}, grow...)...)
+	}
+	assert.Equal(t, 128+9, status, errs)
+	assert.Contains(t, errs, "lack of memory")
+}
+
 // An exit while nobody looks is seen, though not how it was.
 func TestExitIsNoticed(t *testing.T) {
 	c := newCLI(t)
