@@ -67,8 +67,9 @@ func bandwidthV1(p *planner) (b bandwidth, err error) {
 // setBandwidthV1 brings quota and period to their new values. After the first
 // of two writes a ratio holds that nobody asked for. The kernel refuses a ratio
 // above the parent's and one below a child's (__cfs_schedulable), so it has to
-// lie between the old one and the new one; where no order gives that, the quota
-// is lifted meanwhile, which means the parent's.
+// lie between the old one and the new one. Where no order gives that, a group
+// without children passes through the lower ratio; with children the quota is
+// lifted meanwhile, which means the parent's.
 func setBandwidthV1(p *planner, from, to bandwidth) {
 	quota := func(a, b uint64, why string) {
 		if a != b {
@@ -82,7 +83,9 @@ func setBandwidthV1(p *planner, from, to bandwidth) {
 				Old: strconv.FormatUint(from.period, 10), New: strconv.FormatUint(to.period, 10), Why: why})
 		}
 	}
+	quotaFirst, periodFirst := bandwidth{to.quota, from.period}, bandwidth{from.quota, to.period}
 	const between = ": so the share of CPU stays between the old and the new one"
+	const lower = ": in the other order the share of CPU would rise above both"
 	switch {
 	case from.period == to.period, from.quota == to.quota:
 		quota(from.quota, to.quota, "")
@@ -93,21 +96,28 @@ func setBandwidthV1(p *planner, from, to bandwidth) {
 	case from.quota == noLimit:
 		period("before the quota" + between)
 		quota(noLimit, to.quota, "")
-	case isBetween(bandwidth{to.quota, from.period}, from, to):
+	case isBetween(quotaFirst, from, to):
 		quota(from.quota, to.quota, "before the period"+between)
 		period("")
-	case isBetween(bandwidth{from.quota, to.period}, from, to):
+	case isBetween(periodFirst, from, to):
 		period("before the quota" + between)
 		quota(from.quota, to.quota, "")
-	default:
+	case p.children(ControllerCPU):
 		quota(from.quota, noLimit, "lifted while the period changes: in either order the share of CPU would leave what the parent or the children allow")
 		period("")
 		quota(noLimit, to.quota, "")
+	case quotaFirst.ratio() < periodFirst.ratio():
+		quota(from.quota, to.quota, "before the period"+lower)
+		period("")
+	default:
+		period("before the quota" + lower)
+		quota(from.quota, to.quota, "")
 	}
 }
 
+func (b bandwidth) ratio() float64 { return float64(b.quota) / float64(b.period) }
+
 // isBetween reports whether the ratio of m lies between those of a and b.
 func isBetween(m, a, b bandwidth) bool {
-	r := func(x bandwidth) float64 { return float64(x.quota) / float64(x.period) }
-	return min(r(a), r(b)) <= r(m) && r(m) <= max(r(a), r(b))
+	return min(a.ratio(), b.ratio()) <= m.ratio() && m.ratio() <= max(a.ratio(), b.ratio())
 }

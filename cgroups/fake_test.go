@@ -98,6 +98,8 @@ func (f *fakeTree) state() map[string]string {
 func (f *fakeTree) version(Controller) int                { return f.v }
 func (f *fakeTree) path(_ Controller, file string) string { return "/fake/" + file }
 
+func (f *fakeTree) children(Controller) bool { return f.childRatio > 0 }
+
 func (f *fakeTree) read(_ Controller, file string) (string, error) {
 	files := f.files
 	if rest, ok := strings.CutPrefix(file, "../"); ok {

@@ -15,7 +15,7 @@ import (
 // mostHeldKnobs bounds the descriptors that a group's updates keep open: with
 // one at hand a knob is read, written and read back in a fifth of the time that
 // opening its file takes, and a control loop changes few knobs of many groups.
-const mostHeldKnobs = 8
+const mostHeldKnobs = 12
 
 // knobFiles are the files of knobs that updates keep open for the next one.
 type knobFiles struct {
@@ -121,6 +121,15 @@ func (t *groupTree) path(ctl Controller, file string) string {
 		return h.dir.Join(path.Join(t.c.path, file))
 	}
 	return file
+}
+
+func (t *groupTree) children(ctl Controller) bool {
+	n := t.in(ctl)
+	if n == nil {
+		return false
+	}
+	below, err := n.dir.Subdirs()
+	return err != nil || below > 0
 }
 
 // open returns the file and whether the caller has to close it.

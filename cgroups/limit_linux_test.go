@@ -256,3 +256,45 @@ func TestUpdateBringsUnder(t *testing.T) {
 	require.Empty(t, again.Changes)
 	require.Zero(t, again.Enable)
 }
+
+// TestBandwidthNested changes quota and period of a group between a parent and
+// a child that have just as much.
+func TestBandwidthNested(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	requireController(t, r, ControllerCPU)
+	groups := []*Cgroup{newGroup(t, r, ControllersOf(ControllerCPU))}
+	for range 2 {
+		c, err := r.Create(groups[len(groups)-1].Path()+"/inner", ControllersOf(ControllerCPU))
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			require.NoError(t, c.Remove(context.Background()))
+			require.NoError(t, c.Close())
+		})
+		groups = append(groups, c)
+	}
+	const ms = time.Millisecond
+	for _, c := range groups {
+		_, err := c.Update(t.Context(), Resources{CPU: CPU{Max: Quota(50*ms, 100*ms)}})
+		require.NoError(t, err, c.Path())
+	}
+	for _, b := range []Bandwidth{Quota(100*ms, 200*ms), Quota(10*ms, 20*ms), Quota(500*ms, 1000*ms), Quota(50*ms, 100*ms)} {
+		for _, c := range groups {
+			res, err := c.Update(t.Context(), Resources{CPU: CPU{Max: b}})
+			require.NoError(t, err, c.Path())
+			require.NotEmpty(t, res.Changes)
+		}
+	}
+	_, v, _ := r.Where(ControllerCPU)
+	if v == 2 {
+		return // more than the parent's is taken, and has no effect
+	}
+	_, err := groups[1].Update(t.Context(), Resources{CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}})
+	require.ErrorIs(t, err, syscall.EINVAL)
+	require.ErrorContains(t, err, "above the parent's")
+	now, err := groups[1].Resources()
+	require.NoError(t, err)
+	require.Equal(t, Quota(50*ms, 100*ms), now.CPU.Max)
+	require.Equal(t, WeightOf(100), now.CPU.Weight)
+}

@@ -85,6 +85,7 @@ type tree interface {
 	read(ctl Controller, file string) (string, error)
 	write(ctl Controller, file, data string) error
 	path(ctl Controller, file string) string
+	children(ctl Controller) bool // whether there may be groups below this one
 }
 
 // planner collects changes. It reads the tree and writes nothing, so the same

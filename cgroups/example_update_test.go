@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// Resources are plain data: what is not named is left as it is.
+func ExampleResources() {
+	r := cgroups.Resources{
+		CPU:    cgroups.CPU{Weight: cgroups.WeightOf(500), Max: cgroups.CPUs(1.5)},
+		Memory: cgroups.Memory{Max: cgroups.Bytes(512 << 20), High: cgroups.Max()},
+	}
+	b, err := json.Marshal(r)
+	fmt.Println(string(b), err)
+	// Output: {"cpu":{"weight":"500","max":"150ms/100ms"},"memory":{"max":"536870912","high":"max"}} <nil>
+}
+
+func ExampleResources_Validate() {
+	err := cgroups.Resources{
+		CPU:  cgroups.CPU{Max: cgroups.Quota(10*time.Millisecond, 2*time.Second)},
+		PIDs: cgroups.PIDs{Max: cgroups.Count(1 << 40)},
+	}.Validate()
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, cgroups.ErrInvalid))
+	// Output:
+	// cpu.max "10ms/2s": the period is not in 1ms to 1s
+	// pids.max "1099511627776": above 4194304, the most that there can be; Max lifts the limit
+	// true
+}
+
+func ExampleResources_Merge() {
+	base := cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(100), Max: cgroups.CPUs(2)}}
+	over := cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.NoQuota()}}
+	fmt.Println(base.Merge(over).CPU.Weight, base.Merge(over).CPU.Max)
+	// Output: 100 max
+}
+
+// A plan shows each write of an update before it is done, and the update does
+// all of them or none.
+func ExampleCgroup_Update() {
+	root, err := cgroups.Open("")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	web, err := root.Open("agent/web-1")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer web.Close()
+
+	plan, err := web.Plan(cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(0.5)}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(plan)
+
+	var failed *cgroups.UpdateError
+	switch _, err := web.Update(context.Background(), plan.Wanted()); {
+	case errors.Is(err, cgroups.ErrInUse):
+		fmt.Println("not so little memory:", err)
+	case errors.As(err, &failed):
+		fmt.Println("all as before, because of", failed.Failed.File, err)
+	}
+}
