@@ -33,7 +33,8 @@ type Stats struct {
 //
 // Usage, User and System are there also without the cpu controller, as long as
 // the group is in a cgroup2 tree or under cpuacct. From cpuacct, User and System
-// have a resolution of 10 ms.
+// come in steps of 10 ms, and older kernels sample them, so that they do not add
+// up to Usage.
 type CPUStats struct {
 	Usage  Reading[time.Duration] `json:"usageNs,omitzero"`
 	User   Reading[time.Duration] `json:"userNs,omitzero"`
