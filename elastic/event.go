@@ -58,8 +58,9 @@ type Pressure struct {
 
 	// Throttled is the time within Span that the group stood still because
 	// of its own cpu.max, summed over CPUs: stalling of that kind is not the
-	// machine's shortage. It is there for cpu pressure of a group under the
-	// cpu controller.
+	// machine's shortage. The kernel counts each time when it ends, normally
+	// within a period of cpu.max. It is there for cpu pressure of a group
+	// under the cpu controller.
 	Throttled cgroups.Reading[time.Duration] `json:"throttledNs,omitzero"`
 
 	Total time.Duration `json:"totalNs"` // time stalled since the group was made

