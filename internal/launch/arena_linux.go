@@ -25,8 +25,8 @@ type header struct {
 	failed uint32 // what ended that step: an errno, or result|unwanted
 	abort  uint32 // set by the parent: take no further step
 	mapped uint32 // set by the parent: the id maps are written, a futex
-	pid    int32  // both written by the kernel before the child runs
-	pidfd  int32  // -1 until then
+	pid    int32  // written by the kernel before the child runs; 0 until then
+	pidfd  int32  // valid once pid is
 	all    uint64 // a signal set with everything in it
 	mask   uint64 // the calling thread's own signal mask meanwhile
 	clone  cloneArgs

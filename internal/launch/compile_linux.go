@@ -51,7 +51,7 @@ func Compile(s Spec) (*Program, error) {
 	}
 	if s.Namespaces&NewTime != 0 && !timeAtExec() {
 		return nil, &feature.UnsupportedError{Feature: "time namespace of a child that shares memory",
-			Since: "Linux 6.1", Reason: "this kernel does not enter it at exec"}
+			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
 	p := &Program{names: map[int]string{}, labels: map[int]string{}}
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |

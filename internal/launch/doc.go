@@ -98,7 +98,7 @@
 // while the child goes on until it needs them. Then the child becomes uid 0 of
 // the namespace, so that what it mounts belongs there.
 //
-// Time namespaces are entered at exec, by Linux 6.1 and later (kernel commit
+// Time namespaces are entered at exec, by Linux 6.2 and later (kernel commit
 // 2b5f9dad32ed). Older kernels enter one only by a clone that does not share
 // memory, and with clock offsets only by a second one; there NewTime is
 // [ErrNotSupported].
@@ -114,4 +114,9 @@
 // exec on it is an ordinary child. Signals that the caller ignores are reset to
 // their default, and no signal is blocked. One that arrives in the child before
 // exec is kept and acts in the step before exec.
+//
+// What else a child inherits is the process's, and the Go runtime has changed
+// one thing in it: at start it raises the soft RLIMIT_NOFILE to the hard one
+// (go.dev/issue/46279). The standard library's children get the old value back,
+// which nobody else can know; give Rlimits where it matters.
 package launch

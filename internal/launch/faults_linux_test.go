@@ -222,7 +222,7 @@ func TestCancelAnytime(t *testing.T) {
 	testutil.Require(t, testutil.UserNamespaces)
 	testutil.CheckLeaks(t)
 	p := manySteps(t)
-	for i := range 60 {
+	for i := range rounds(60) {
 		ctx, cancel := context.WithCancel(context.Background())
 		timer := time.AfterFunc(time.Duration(i)*30*time.Microsecond, cancel)
 		c, err := p.Start(ctx)
@@ -243,14 +243,7 @@ func TestCancelAnytime(t *testing.T) {
 func TestStuckInFreezer(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Cgroup1("freezer"))
 	testutil.CheckLeaks(t)
-	mounts, err := testutil.CgroupMounts()
-	require.NoError(t, err)
-	var dir string
-	for _, m := range mounts {
-		if !m.V2 && strings.Contains(strings.Join(m.Controllers, ","), "freezer") {
-			dir = filepath.Join(m.Path, testutil.CgroupName(t))
-		}
-	}
+	dir := filepath.Join(hierarchy(t, false, "freezer"), testutil.CgroupName(t))
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	defer func() { assert.NoError(t, unix.Rmdir(dir)) }()
 	if err := startCpuset(dir); err != nil { // where both are mounted together
@@ -276,9 +269,9 @@ func TestStuckInFreezer(t *testing.T) {
 		testutil.Patience(10*time.Second), time.Millisecond, "it is reaped without anybody asking")
 }
 
-func TestFrozenV2IsNotStuck(t *testing.T) {
-	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
-	testutil.CheckLeaks(t)
+// frozenGroup makes a frozen cgroup2 group for the length of a test.
+func frozenGroup(t *testing.T) *os.File {
+	t.Helper()
 	mounts, err := testutil.CgroupMounts()
 	require.NoError(t, err)
 	var dir string
@@ -288,19 +281,47 @@ func TestFrozenV2IsNotStuck(t *testing.T) {
 		}
 	}
 	require.NoError(t, os.Mkdir(dir, 0o755))
-	defer func() { assert.NoError(t, unix.Rmdir(dir)) }()
+	t.Cleanup(func() { assert.NoError(t, unix.Rmdir(dir)) })
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("1"), 0))
 	group, err := os.Open(dir)
 	require.NoError(t, err)
-	defer group.Close()
-	p := program(t, Spec{Cgroup: &File{int(group.Fd()), dir}}, "exit", "0")
+	t.Cleanup(func() { assert.NoError(t, group.Close()) })
+	return group
+}
+
+func TestFrozenV2IsNotStuck(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
+	testutil.CheckLeaks(t)
+	group := frozenGroup(t)
+	p := program(t, Spec{Cgroup: &File{int(group.Fd()), group.Name()}}, "exit", "0")
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = p.Start(ctx)
+	_, err := p.Start(ctx)
 	var step *StepError
 	require.ErrorAs(t, err, &step)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.False(t, step.Stuck, "%v", err)
+}
+
+// A child may be made only after its start was cancelled, and then be born
+// frozen, so that it does not see that by itself.
+func TestCancelledBeforeBirth(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
+	testutil.CheckLeaks(t)
+	group := frozenGroup(t)
+	p := program(t, Spec{Cgroup: &File{int(group.Fd()), group.Name()}}, "exit", "0")
+	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
+	ended := make(chan error)
+	go func() { ended <- f.cancel(context.Canceled) }()
+	for atomic.LoadUint32(&f.arena.header().abort) == 0 {
+		runtime.Gosched()
+	}
+	go f.run()
+	err := <-ended
+	var step *StepError
+	require.ErrorAs(t, err, &step)
+	require.False(t, step.Stuck, "%v", err)
+	assert.ErrorIs(t, err, context.Canceled)
 }
 
 func TestDumpable(t *testing.T) {
@@ -341,10 +362,7 @@ func TestDumpable(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	testutil.CheckLeaks(t)
-	starts := 1000
-	if testutil.Emulated() {
-		starts = 100
-	}
+	starts := rounds(1000)
 	p := program(t, Spec{Dir: "/", Path: "/proc/self/exe", Calls: []Call{{Name: "exit_group(7)", At: Last,
 		Nr: unix.SYS_EXIT_GROUP, Args: []Arg{{Value: 7}}}}}, "exit", "0")
 	if _, err := os.Stat("/bin/true"); err == nil {
@@ -394,13 +412,21 @@ func TestOneProcessor(t *testing.T) {
 	testutil.CheckLeaks(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	p := manySteps(t)
-	for range 20 {
+	for range rounds(20) {
 		c, err := p.Start(context.Background())
 		require.NoError(t, err)
 		_, err = c.Wait()
 		require.NoError(t, err)
 		require.NoError(t, c.PIDFD.Close())
 	}
+}
+
+// rounds is a tenth where everything is ten times slower.
+func rounds(n int) int {
+	if testutil.Emulated() {
+		return n / 10
+	}
+	return n
 }
 
 func TestMissingProgram(t *testing.T) {

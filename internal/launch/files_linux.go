@@ -88,5 +88,5 @@ func timeAtExec() bool {
 	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
 		return false
 	}
-	return major > 6 || major == 6 && minor >= 1
+	return major > 6 || major == 6 && minor >= 2
 }

@@ -191,7 +191,7 @@ func TestIgnoredSignalsAreReset(t *testing.T) {
 
 func TestParentIsUntouched(t *testing.T) {
 	before := ownStatus(t)
-	for range 20 {
+	for range rounds(20) {
 		see(t, Spec{})
 	}
 	after := ownStatus(t)

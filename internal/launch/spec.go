@@ -91,7 +91,7 @@ type Namespaces uint32
 
 // The kinds of namespaces.
 const (
-	NewTime   Namespaces = 0x00000080 // entered at exec, which takes Linux 6.1
+	NewTime   Namespaces = 0x00000080 // entered at exec, which takes Linux 6.2
 	NewMount  Namespaces = 0x00020000
 	NewCgroup Namespaces = 0x02000000
 	NewUTS    Namespaces = 0x04000000

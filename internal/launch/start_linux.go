@@ -173,46 +173,67 @@ func (f *flight) degraded() []error {
 // cancel ends a flight whose context has ended.
 func (f *flight) cancel(cause error) error {
 	h := f.arena.header()
-	// Either the child sees abort before its next step, or it began before this
-	// store, and then the kernel has written pidfd before.
-	atomic.StoreUint32(&h.abort, 1)
-	f.kill()
+	atomic.StoreUint32(&h.abort, 1) // a child that runs takes no further step
 	index := int(atomic.LoadUint32(&h.index))
-	landed := make(chan *StepError, 1)
-	go func() {
-		<-f.done
-		if f.errno == 0 {
-			f.kill() // it may have passed execve meanwhile
-		}
-		child, err := f.land()
-		if child != nil {
-			_, _ = child.Wait() // killed above; who else may reap it does not matter
-			_ = child.PIDFD.Close()
-		}
-		var e *StepError
-		if !errors.As(err, &e) {
-			e = &StepError{Index: len(f.program.steps) - 1, PID: int(h.pid)}
-			e.Step = f.program.text(e.Index)
-		}
-		landed <- e
-	}()
+	down := make(chan *StepError, 1)
+	go func() { down <- f.bringDown() }()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case e := <-landed:
+	case e := <-down:
 		e.Err = cause
 		return e
 	case <-timer.C:
 		index = min(max(index, 1), len(f.program.steps)-1)
-		return &StepError{Index: index, Step: f.program.text(index), PID: int(h.pid), Err: cause, Stuck: true}
+		return &StepError{Index: index, Step: f.program.text(index), PID: int(atomic.LoadInt32(&h.pid)), Err: cause, Stuck: true}
 	}
 }
 
-// kill is for a child that nobody has reaped yet, if there is one.
-func (f *flight) kill() {
-	if fd := atomic.LoadInt32(&f.arena.header().pidfd); fd >= 0 {
-		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // ESRCH: it is dead already
+// bringDown kills the child and reaps it, however long that takes, and returns
+// where it was.
+func (f *flight) bringDown() *StepError {
+	// clone3 may not have made the child yet. One that is born frozen would not
+	// run to see abort, so it is looked for again.
+	if !f.kill() {
+		retry := time.NewTicker(10 * time.Millisecond)
+		defer retry.Stop()
+		for alive := true; alive; {
+			select {
+			case <-f.done:
+				alive = false
+			case <-retry.C:
+				alive = !f.kill()
+			}
+		}
 	}
+	<-f.done
+	if f.errno == 0 {
+		f.kill() // it may have passed execve meanwhile
+	}
+	child, err := f.land()
+	if child != nil {
+		_, _ = child.Wait() // killed above; if somebody else reaps it, that does as well
+		_ = child.PIDFD.Close()
+	}
+	var e *StepError
+	if !errors.As(err, &e) {
+		e = &StepError{Index: len(f.program.steps) - 1, PID: int(f.arena.header().pid)}
+		e.Step = f.program.text(e.Index)
+	}
+	return e
+}
+
+// kill kills the child, which nobody has reaped yet, and reports whether there
+// is one.
+func (f *flight) kill() bool {
+	h := f.arena.header()
+	// The kernel writes pidfd before it knows whether clone3 succeeds, and pid
+	// only after: without pid, pidfd may be a number that somebody else has.
+	if atomic.LoadInt32(&h.pid) <= 0 {
+		return false
+	}
+	_ = unix.PidfdSendSignal(int(atomic.LoadInt32(&h.pidfd)), unix.SIGKILL, nil, 0) // ESRCH: it is dead already
+	return true
 }
 
 // writeMaps waits until the child is there, fills its user namespace, and lets
