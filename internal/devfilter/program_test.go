@@ -33,7 +33,9 @@ func run(t *testing.T, prog []byte, q request) bool {
 	ctx := map[int16]uint64{0: uint64(access<<16 | kind), 4: uint64(q.major), 8: uint64(q.minor)}
 	var r [11]uint64
 	for pc, steps := 0, 0; ; pc++ {
-		require.Less(t, steps, 1000)
+		if steps > 1000 {
+			t.Fatal("the program does not end")
+		}
 		steps++
 		in := prog[pc*8 : pc*8+8]
 		dst, src := in[1]&15, in[1]>>4
@@ -75,7 +77,7 @@ func TestAssemble(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	some := func() bool { return r.IntN(2) == 0 }
 	allowed := 0
-	for range 2000 {
+	for range 200 {
 		rules := make([]Rule, r.IntN(5))
 		for i := range rules {
 			rules[i] = Rule{
@@ -87,13 +89,15 @@ func TestAssemble(t *testing.T) {
 		for range 20 {
 			q := request{some(), r.Uint32N(3), r.Uint32N(3) << 18, some(), some(), some()}
 			want := allows(rules, q)
-			require.Equal(t, want, run(t, prog, q), "%+v %+v", rules, q)
+			if run(t, prog, q) != want {
+				t.Fatalf("%+v of %+v is not %t", q, rules, want)
+			}
 			if want {
 				allowed++
 			}
 		}
 	}
-	require.Greater(t, allowed, 1000)
+	require.Greater(t, allowed, 100)
 }
 
 func TestName(t *testing.T) {
