@@ -143,10 +143,11 @@ func (c *Cgroup) stun() (thaw func() error, err error) {
 	return n.set(fileFreeze, "1")
 }
 
-// set writes value to file and returns what puts the old one back.
+// set writes value to file and returns what puts the old one back. A tree from
+// which the group is gone does not matter: there may be processes in others.
 func (n *node) set(file, value string) (restore func() error, err error) {
 	old, err := n.word(file)
-	if errors.Is(err, ErrNotSupported) {
+	if errors.Is(err, ErrNotSupported) || errors.Is(err, ErrGone) {
 		return func() error { return nil }, nil
 	}
 	if err == nil {

@@ -44,6 +44,26 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// RemoveEmpty is [Cgroup.Remove] for a group that the caller believes to be
+// empty: it looks at nothing before and waits for nothing. If there are
+// processes in the group or groups below it, the error matches [syscall.EBUSY].
+// The group may then be gone from some v1 trees, but is still in the unified
+// one, so that Kill and Remove work.
+func (c *Cgroup) RemoveEmpty() error {
+	if c.unified() == nil {
+		return &FileError{Op: "rmdir", Path: c.main().dir.Path(), Err: syscall.EBUSY}
+	}
+	for _, n := range c.places() { // the unified tree is last
+		if !n.created.Load() {
+			continue
+		}
+		if err := n.in.dir.Rmdir(c.path, n.dir.ID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // removeFrom removes the group from one tree.
 func (c *Cgroup) removeFrom(ctx context.Context, n *node) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

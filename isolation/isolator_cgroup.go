@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -97,12 +98,11 @@ func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
-	populated, err := c.Cgroup.Populated()
-	if err == nil && populated {
-		err = c.Cgroup.Kill(ctx)
-	}
-	if err == nil {
-		err = c.Cgroup.Remove(ctx)
+	err := c.Cgroup.RemoveEmpty()
+	if errors.Is(err, syscall.EBUSY) {
+		if err = c.Cgroup.Kill(ctx); err == nil {
+			err = c.Cgroup.Remove(ctx)
+		}
 	}
 	if err != nil && !errors.Is(err, cgroups.ErrGone) {
 		return err
