@@ -73,7 +73,7 @@ var (
 		"memory.reclaim", "pids.peak",
 	}
 	since612      = []string{"cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
-	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cpu.idle", "cpu.cfs_burst_us"}
+	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us"}
 )
 
 // absent are classes that no environment offers, each for a reason.
