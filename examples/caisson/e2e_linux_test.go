@@ -298,7 +298,7 @@ func TestSignals(t *testing.T) {
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
 	assert.Equal(t, 8, status())
 
-	cmd, status = run(`echo ready; exec sleep 1000`)
+	cmd, status = run(`trap "" INT TERM; echo ready; exec sleep 1000`)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	assert.Equal(t, 128+9, status(), "who is deaf is killed at the second request")
@@ -409,6 +409,9 @@ func TestDoctor(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	c := &cli{T: t}
+	assert.Contains(t, c.ok("--json", "--root=/x", "help"), "destroy", "flags may stand in front")
+	c.fails(exitUsage, "no command", "--json")
+	c.fails(exitUsage, "--nonsense", "--nonsense", "list")
 	assert.Contains(t, c.ok("help"), "destroy")
 	for _, cmd := range commands() {
 		assert.Contains(t, c.ok(cmd.name, "--help"), "--json", cmd.name)

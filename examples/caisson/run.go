@@ -83,7 +83,9 @@ func (a *app) start(ctx context.Context, host *isolation.Host, spec isolation.Sp
 	if err != nil {
 		return nil, err
 	}
-	err = sb.Start(ctx, files...)
+	// A start that is interrupted kills what may already do its work, so from
+	// here on interrupts are the program's.
+	err = sb.Start(context.WithoutCancel(ctx), files...)
 	switch {
 	case err == nil:
 		return sb, nil
@@ -105,19 +107,18 @@ func (a *app) destroy(ctx context.Context, sb *isolation.Sandbox) error {
 // runStatus tells failures of run apart in the manner of env(1).
 func runStatus(err error) int {
 	var (
-		path *fs.PathError
-		step *isolation.StepError
+		path  *fs.PathError
+		step  *isolation.StepError
+		errno syscall.Errno
 	)
+	tried := errors.As(err, &path) && path.Op == "exec" || errors.As(err, &step) && strings.HasPrefix(step.Step, "exec")
 	switch {
-	case errors.As(err, &path) && path.Op == "exec":
-	case errors.As(err, &step) && strings.HasPrefix(step.Step, "exec"):
-	default:
-		return exitRunFailed
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case tried && errors.Is(err, fs.ErrNotExist):
 		return exitRunNotFound
+	case tried && errors.As(err, &errno):
+		return exitRunPermission
 	}
-	return exitRunPermission
+	return exitRunFailed
 }
 
 // ran is what run prints as JSON, after what its program printed.
@@ -128,8 +129,6 @@ type ran struct {
 
 // run is the life of one sandbox, with the caller's standard streams.
 func (a *app) run(ctx context.Context, spec isolation.Spec) (err error) {
-	// From here on signals are the workload's; those that come before it runs
-	// are passed on once it does.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
@@ -139,7 +138,10 @@ func (a *app) run(ctx context.Context, spec isolation.Spec) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	sb, err := a.start(ctx, host, spec, a.stdin, a.stdout, a.stderr)
+	// Until the sandbox is made, an interrupt ends the making of it.
+	making, made := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	sb, err := a.start(making, host, spec, a.stdin, a.stdout, a.stderr)
+	made()
 	if err != nil {
 		return err
 	}
@@ -210,7 +212,7 @@ func (a *app) create(ctx context.Context, spec isolation.Spec, log string) (err 
 	if err != nil {
 		return err
 	}
-	status, err := sb.Check(ctx)
+	status, err := sb.Check(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}

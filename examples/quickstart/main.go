@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -163,17 +162,6 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	return running, nil
 }
 
-// comeFirst gives the two together more weight, on the CPUs that they share, than
-// other work on this machine has: this is about the two. The other CPUs are left
-// to everybody else; without any, it does nothing.
-func comeFirst(ctx context.Context, host *isolation.Host, m share) error {
-	if !m.have.Has(cgroups.ControllerCPU) || !m.have.Has(cgroups.ControllerCPUSet) || m.cpus.Len() == runtime.NumCPU() {
-		return nil
-	}
-	_, err := host.Parent().Update(ctx, cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(1000)}})
-	return err
-}
-
 // watch gives the first time that the service stalls for a fifth of a second
 // within a second for lack of CPU.
 func watch(ctx context.Context, service *isolation.Sandbox) <-chan isolation.Pressure {
@@ -193,22 +181,6 @@ func watch(ctx context.Context, service *isolation.Sandbox) <-chan isolation.Pre
 		}
 	}()
 	return found
-}
-
-// tighten plans little CPU time, only what nobody else wants where the kernel
-// has cpu.idle, and little disk traffic for the batch job.
-func tighten(batch *isolation.Sandbox, m share) (cgroups.Plan, error) {
-	r := cgroups.Resources{CPU: cgroups.CPU{Idle: cgroups.On, Max: cgroups.CPUs(0.2 * float64(m.cpus.Len()))}}
-	if !m.disk.IsZero() {
-		r.IO.Devices = []cgroups.IODevice{{Device: m.disk, WriteBytes: cgroups.Bytes(1 << 20)}}
-	}
-	plan, err := batch.Plan(r)
-	if errors.Is(err, isolation.ErrNotSupported) {
-		fmt.Println("without cpu.idle:", err)
-		r.CPU.Idle, r.CPU.Weight = cgroups.Keep, cgroups.WeightOf(1)
-		return batch.Plan(r)
-	}
-	return plan, err
 }
 
 // leave ends what runs and takes away what Open made, also after an interrupt.

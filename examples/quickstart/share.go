@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,6 +99,33 @@ func (m share) spec(id string, tick time.Duration) isolation.Spec {
 		Resources:  r,
 		Namespaces: isolation.Namespaces{Network: isolation.NamespaceNew}, // pid, mount, ipc, uts and cgroup are new by default
 	}
+}
+
+// comeFirst gives the two together more weight, on the CPUs that they share, than
+// other work on this machine has: this is about the two. The other CPUs are left
+// to everybody else; without any, it does nothing.
+func comeFirst(ctx context.Context, host *isolation.Host, m share) error {
+	if !m.have.Has(cgroups.ControllerCPU) || !m.have.Has(cgroups.ControllerCPUSet) || m.cpus.Len() == runtime.NumCPU() {
+		return nil
+	}
+	_, err := host.Parent().Update(ctx, cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(1000)}})
+	return err
+}
+
+// tighten plans little CPU time, only what nobody else wants where the kernel
+// has cpu.idle, and little disk traffic for the batch job.
+func tighten(batch *isolation.Sandbox, m share) (cgroups.Plan, error) {
+	r := cgroups.Resources{CPU: cgroups.CPU{Idle: cgroups.On, Max: cgroups.CPUs(0.2 * float64(m.cpus.Len()))}}
+	if !m.disk.IsZero() {
+		r.IO.Devices = []cgroups.IODevice{{Device: m.disk, WriteBytes: cgroups.Bytes(1 << 20)}}
+	}
+	plan, err := batch.Plan(r)
+	if errors.Is(err, isolation.ErrNotSupported) {
+		fmt.Println("without cpu.idle:", err)
+		r.CPU.Idle, r.CPU.Weight = cgroups.Keep, cgroups.WeightOf(1)
+		return batch.Plan(r)
+	}
+	return plan, err
 }
 
 // limitsText is a sandbox's limits in a line.
