@@ -104,6 +104,7 @@ func setBandwidthV1(p *planner, from, to bandwidth) {
 		quota(from.quota, to.quota, "")
 	case p.children(ControllerCPU):
 		quota(from.quota, noLimit, "lifted while the period changes: in either order the share of CPU would leave what the parent or the children allow")
+		p.changes[len(p.changes)-1].passing = true
 		period("")
 		quota(noLimit, to.quota, "")
 	case quotaFirst.ratio() < periodFirst.ratio():

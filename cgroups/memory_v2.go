@@ -121,6 +121,7 @@ func (p *planner) shrinkMax(k memoryKnob, high uint64, why string) error {
 	}
 	guardHigh := memoryKnob{file: highFile, now: high, to: k.to, ask: k.to}
 	p.addMemory(guardHigh, strconv.FormatUint(usage, 10)+" bytes are in use: memory.high reclaims them and kills nobody, memory.max would")
+	p.changes[len(p.changes)-1].passing = true
 	p.addMemory(k, "once the usage is below it")
 	guardHigh.now, guardHigh.to, guardHigh.ask = k.to, high, high
 	p.addMemory(guardHigh, "as it was before the reclaim")

@@ -19,13 +19,14 @@ type Change struct {
 	Now        string     `json:"now,omitempty"` // what the kernel holds after an update
 	Why        string     `json:"why,omitempty"` // why at all, or why at this place in the order
 
-	do    write
-	undo  []write                  // what brings Old back, in order
-	check string                   // the file to read back, if not File
-	canon func(text string) string // the part of that file that this change is about
-	want  string                   // what canon gives when the kernel took New
-	keeps string                   // another file that must go on holding kept, if any
-	kept  string
+	do      write
+	undo    []write                  // what brings Old back, in order
+	check   string                   // the file to read back, if not File
+	canon   func(text string) string // the part of that file that this change is about
+	want    string                   // what canon gives when the kernel took New
+	passing bool                     // a later change is about the same, so want need not hold in the end
+	keeps   string                   // another file that must go on holding kept, if any
+	kept    string
 }
 
 // String reads `write "50000 100000" to /sys/fs/cgroup/a/cpu.max, was "max

@@ -144,6 +144,9 @@ func apply(ctx context.Context, t tree, changes []Change) ([]Change, error) {
 		if done < failed+1 {
 			e.Pending = slices.Clone(changes[failed+1:])
 		}
+		if errors.Is(err, ErrGone) {
+			return nil, e // and all that was written with it
+		}
 		// A write that fails may still have done something, so it is undone too.
 		if done == failed && !errors.Is(err, errNotTried) {
 			_ = undo(t, changes[failed])
@@ -175,7 +178,7 @@ func apply(ctx context.Context, t tree, changes []Change) ([]Change, error) {
 			return fail(len(changes), i, err)
 		}
 		c.Now = strings.TrimSpace(c.canon(text))
-		if c.canon(text) != c.want && !overwritten(changes[i+1:], *c) {
+		if c.canon(text) != c.want && !c.passing {
 			return fail(len(changes), i, &CoercedError{Path: c.Path, Wrote: strings.TrimSpace(c.New), Holds: c.Now})
 		}
 		if c.keeps == "" {
@@ -186,14 +189,6 @@ func apply(ctx context.Context, t tree, changes []Change) ([]Change, error) {
 		}
 	}
 	return changes, nil
-}
-
-// overwritten reports whether a later change is about the same file, so that
-// what c wrote need not be there any more.
-func overwritten(later []Change, c Change) bool {
-	return c.check == c.File && slices.ContainsFunc(later, func(l Change) bool {
-		return l.Controller == c.Controller && l.File == c.File
-	})
 }
 
 // notTried marks an error that came before the write.
