@@ -21,13 +21,14 @@ import (
 
 // report is what one environment's machine did.
 type report struct {
-	env    environment
-	tests  []testBinary
-	log    string // the file with its whole console
-	boot   time.Duration
-	total  time.Duration
-	runs   map[string]*tally // by user
-	wrongs []string          // what makes the environment fail, besides failed tests
+	env     environment
+	tests   []testBinary
+	log     string // the file with its whole console
+	boot    time.Duration
+	total   time.Duration
+	seconds map[string]int    // by package, of all users
+	runs    map[string]*tally // by user
+	wrongs  []string          // what makes the environment fail, besides failed tests
 
 }
 
@@ -40,7 +41,7 @@ type tally struct {
 }
 
 func newReport(e environment, tests []testBinary, log string) *report {
-	r := &report{env: e, tests: tests, log: log, runs: make(map[string]*tally)}
+	r := &report{env: e, tests: tests, log: log, seconds: make(map[string]int), runs: make(map[string]*tally)}
 	for user := range asUser {
 		r.runs[user] = &tally{classes: make(map[string]int)}
 	}
@@ -92,9 +93,11 @@ func (r *report) read(ctx context.Context, console io.Reader, verbose bool) {
 			if _, err := fmt.Sscan(rest, &status, &seconds); err != nil {
 				r.wrong("line %q: %v", line, err)
 			}
+			pkg = strings.ReplaceAll(pkg, "+", "/")
+			r.seconds[pkg] += seconds
 			r.runs[user].seconds += seconds
 			r.runs[user].ended++
-			r.count(ctx, user, strings.ReplaceAll(pkg, "+", "/"), status, output.Bytes())
+			r.count(ctx, user, pkg, status, output.Bytes())
 			user, pkg = "", ""
 		case word == "done":
 			done = true

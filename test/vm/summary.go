@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -29,10 +30,22 @@ func (r *report) details() string {
 		verdict = "FAILED, console in " + r.log
 	}
 	s := fmt.Sprintf("%s: %s in %.0f s, of which boot %.1f s\n", r.env.name(), verdict, r.total.Seconds(), r.boot.Seconds())
+	s += "    slowest:" + r.slowest(4) + "\n"
 	for _, w := range r.wrongs {
 		s += "    " + strings.ReplaceAll(w, "\n", "\n        ") + "\n"
 	}
 	return s
+}
+
+// slowest lists the n packages that took longest.
+func (r *report) slowest(n int) (list string) {
+	pkgs := slices.SortedFunc(maps.Keys(r.seconds), func(a, b string) int {
+		return cmp.Or(r.seconds[b]-r.seconds[a], strings.Compare(a, b))
+	})
+	for _, p := range pkgs[:min(n, len(pkgs))] {
+		list += fmt.Sprintf(" %s %d s", p, r.seconds[p])
+	}
+	return list
 }
 
 // summary prints the table and the closing line, and reports whether all is
