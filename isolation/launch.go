@@ -18,7 +18,11 @@ func (l *Launch) compile() (p *launch.Program, done func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	done = func() { _ = null.Close() }
+	done = func() {
+		if null != nil {
+			_ = null.Close()
+		}
+	}
 	s := launch.Spec{
 		Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir, Files: files,
 		Namespaces: launch.Namespaces(l.New.Flags()),
@@ -62,28 +66,37 @@ func (l *Launch) compile() (p *launch.Program, done func(), err error) {
 	return p, done, nil
 }
 
-// files are the descriptors' numbers; null stands in for nil files.
+// files are the descriptors' numbers; null, which is nil if not needed, stands in
+// for nil files.
 func (l *Launch) files() (fds []int, null *os.File, err error) {
-	null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return nil, nil, err
-	}
 	fds = make([]int, max(3, len(l.Files)))
 	for i := range fds {
-		switch {
-		case i < len(l.Files) && l.Files[i] != nil:
-			// Fd of a file that is not blocking would make it so for the
-			// caller too; the raw descriptor is read without that.
-			if fds[i], err = rawFD(l.Files[i]); err != nil {
-				return nil, nil, errors.Join(err, null.Close())
+		var f *os.File
+		if i < len(l.Files) {
+			f = l.Files[i]
+		}
+		if f == nil && i < 3 {
+			if null == nil {
+				if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+					return nil, nil, err
+				}
 			}
-		case i < 3:
-			fds[i], err = rawFD(null)
-		default:
+			f = null
+		}
+		if f == nil {
 			fds[i] = -1
+			continue
+		}
+		// Fd of a file that is not blocking would make it so for the caller
+		// too; the raw descriptor is read without that.
+		if fds[i], err = rawFD(f); err != nil {
+			if null != nil {
+				err = errors.Join(err, null.Close())
+			}
+			return nil, nil, err
 		}
 	}
-	return fds, null, err
+	return fds, null, nil
 }
 
 func rawFD(f *os.File) (int, error) {

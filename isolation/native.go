@@ -107,7 +107,7 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 		}
 	}
 	b := &box{ended: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID()}}
-	if err := c.Save(b.saved); err != nil {
+	if err := c.saveLater(b.saved); err != nil {
 		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
 	}
 	c.Private = b

@@ -51,7 +51,8 @@ type record struct {
 	spec    Spec // with the resources that were acknowledged since
 	phase   phase
 	driver  json.RawMessage
-	pending bool // an update was begun and not ended
+	next    json.RawMessage // becomes driver with the next line
+	pending bool            // an update was begun and not ended
 }
 
 func newRecord(spec Spec, boot string, now time.Time) *record {
@@ -127,9 +128,13 @@ func (r *record) add(e entry) error {
 		return &StateError{State: StateCreating, Reason: "it has no record yet"}
 	}
 	e.At = time.Now()
+	if e.Driver == nil {
+		e.Driver = r.next
+	}
 	if err := r.log.Append(e); err != nil {
 		return err
 	}
+	r.next = nil
 	return r.apply(e)
 }
 
@@ -139,6 +144,18 @@ func (r *record) save(v any) error {
 		return err
 	}
 	return r.add(entry{Driver: raw})
+}
+
+// later is save with the next line that is added.
+func (r *record) later(v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = raw
+	return nil
 }
 
 func (r *record) saved() json.RawMessage {
