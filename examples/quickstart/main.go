@@ -53,6 +53,9 @@ func main() {
 func quickstart(ctx context.Context, o options) error {
 	before := look(o)
 	running, err := demonstrate(ctx, o)
+	if errors.Is(err, isolation.ErrLocked) {
+		return err // another one is running: what is there is not ours
+	}
 	if errors.Is(err, os.ErrPermission) {
 		fmt.Println("Making sandboxes needs root (or a cgroup2 directory of your own); without it, this can still show what the machine has:")
 		return errors.Join(err, showMachine())
