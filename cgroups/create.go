@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 )
 
 // Create makes the group at path, relative to the tops, and puts it under the
@@ -40,7 +39,7 @@ func (r *Root) Create(path string, want Controllers) (*Cgroup, error) {
 	if err := r.has(want); err != nil {
 		return nil, err
 	}
-	c := &Cgroup{root: r, path: path}
+	c := &Cgroup{root: r, path: path, nodes: make([]*node, 0, len(r.hierarchies))}
 	for _, h := range r.hierarchies {
 		if h != r.unified && h.controllers&want == 0 {
 			continue
@@ -124,23 +123,17 @@ func (n *node) prepare(path string, want Controllers) (Controllers, error) {
 	return n.in.controllers, nil
 }
 
-// place puts n into the group, under the given controllers.
+// place puts n, in a tree after those that the group is in, into a group that
+// nobody else has yet.
 func (c *Cgroup) place(n *node, under Controllers) {
-	c.layout.Lock()
-	defer c.layout.Unlock()
-	order := func(n *node) int { return slices.Index(c.root.hierarchies, n.in) }
-	i := 0
-	for i < len(c.nodes) && order(c.nodes[i]) < order(n) {
-		i++
-	}
-	c.nodes = slices.Insert(slices.Clip(c.nodes), i, n) // readers may hold the old slice
+	c.nodes = append(c.nodes, n)
 	if n.in == c.root.unified {
 		c.uni = n
 	}
 	c.put(n, under)
 }
 
-// put notes where the files of some controllers are. c.layout is held.
+// put notes where the files of some controllers are.
 func (c *Cgroup) put(n *node, under Controllers) {
 	for _, ctl := range under.List() {
 		c.at[ctl] = n

@@ -90,7 +90,7 @@ func enableBelow(top *kernfs.Dir, prefix string, want Controllers) error {
 	if processes, err := inner(top, prefix); err != nil {
 		return err
 	} else if processes {
-		return &InternalProcessError{Path: top.Join(prefix), Controllers: missing, Err: syscall.EBUSY}
+		return &InternalProcessError{Path: name(top, prefix), Controllers: missing, Err: syscall.EBUSY}
 	}
 	var b strings.Builder
 	for _, ctl := range missing.List() {
@@ -100,17 +100,25 @@ func enableBelow(top *kernfs.Dir, prefix string, want Controllers) error {
 	err = top.WriteFile(prefix+fileSubtree, b.String()[1:])
 	switch {
 	case errors.Is(err, syscall.EBUSY):
-		return &InternalProcessError{Path: top.Join(prefix), Controllers: missing, Err: err}
+		return &InternalProcessError{Path: name(top, prefix), Controllers: missing, Err: err}
 	case errors.Is(err, syscall.ENOENT):
 		// The file was there a moment ago, so it is the controller that is not.
 		if there, e := readControllers(top, prefix+fileControllers); e == nil && missing&^there != 0 {
 			return &UnsupportedError{
 				Feature: (missing &^ there).String() + " controller",
-				Reason:  top.Join(prefix) + " was not given it by its parent", Err: err,
+				Reason:  name(top, prefix) + " was not given it by its parent", Err: err,
 			}
 		}
 	}
 	return err
+}
+
+// name is the path of the group with this prefix.
+func name(top *kernfs.Dir, prefix string) string {
+	if prefix == "" {
+		return top.Path()
+	}
+	return top.Join(prefix[:len(prefix)-1])
 }
 
 // inner reports whether the group with this prefix has processes of its own and

@@ -49,8 +49,29 @@ func (c *Cgroup) ensure(ctx context.Context, ctl Controller) (*node, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.discard(c.path))
 	}
-	c.place(n, have)
+	c.insert(n, have)
 	return n, nil
+}
+
+// insert puts n into the group where the root's order has its tree.
+func (c *Cgroup) insert(n *node, under Controllers) {
+	c.layout.Lock()
+	defer c.layout.Unlock()
+	nodes := c.nodes
+	i := 0
+	for _, h := range c.root.hierarchies {
+		if h == n.in {
+			break
+		}
+		if i < len(nodes) && nodes[i].in == h {
+			i++
+		}
+	}
+	c.nodes = slices.Concat(nodes[:i], []*node{n}, nodes[i:]) // readers may hold the old slice
+	if n.in == c.root.unified {
+		c.uni = n
+	}
+	c.put(n, under)
 }
 
 // fill moves the group's processes into its new directory n, until none that

@@ -34,14 +34,6 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 	if c.holdsCaller() {
 		return c.holdsUs("kill")
 	}
-	err := c.kill(ctx)
-	if errors.Is(err, ErrGone) {
-		return nil
-	}
-	return err
-}
-
-func (c *Cgroup) kill(ctx context.Context) error {
 	done, err := c.killUnified(ctx)
 	if err != nil {
 		return err
@@ -65,32 +57,38 @@ func (c *Cgroup) kill(ctx context.Context) error {
 }
 
 // killUnified writes cgroup.kill and waits. done is false if the kernel has no
-// such file, or a threaded group.
+// such file, in a threaded group, and if the group is gone from that tree.
 func (c *Cgroup) killUnified(ctx context.Context) (done bool, err error) {
 	uni := c.unified()
 	if uni == nil {
 		return false, nil
 	}
 	err = uni.dir.WriteFile(fileKill, "1")
-	if errors.Is(err, syscall.ENOENT) && !errors.Is(uni.failed(err), ErrGone) || errors.Is(err, syscall.EOPNOTSUPP) {
+	if kernfs.IsGone(err) || errors.Is(err, syscall.EOPNOTSUPP) {
 		return false, nil
 	}
 	if err != nil {
-		return false, uni.failed(err)
+		return false, err
 	}
 	if err := c.thawBelow(); err != nil {
 		return false, err
 	}
 	events, err := uni.dir.Open(fileEvents, os.O_RDONLY)
+	if kernfs.IsGone(err) {
+		return false, nil
+	}
 	if err != nil {
-		return false, uni.failed(err)
+		return false, err
 	}
 	defer events.Close()
 	err = await(ctx, events, "populated", false)
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case kernfs.IsGone(err):
+		return false, nil
+	case err != nil && ctx.Err() != nil:
 		return false, c.remaining(ctx.Err())
 	}
-	return err == nil, uni.failed(err)
+	return err == nil, err
 }
 
 // hunt freezes, kills and thaws until nobody is left. c.hunting is held: two
@@ -143,17 +141,24 @@ func (c *Cgroup) stun() (thaw func() error, err error) {
 	return n.set(fileFreeze, "1")
 }
 
-// set writes value to file and returns what puts the old one back. A tree from
-// which the group is gone does not matter: there may be processes in others.
+// set writes value to file and returns what puts the old one back. A kernel
+// without the file, and a group that is gone from n's tree, are nothing to do.
 func (n *node) set(file, value string) (restore func() error, err error) {
 	old, err := n.word(file)
-	if errors.Is(err, ErrNotSupported) || errors.Is(err, ErrGone) {
-		return func() error { return nil }, nil
-	}
 	if err == nil {
 		err = n.failed(n.dir.WriteFile(file, value))
 	}
-	return func() error { return n.failed(n.dir.WriteFile(file, old)) }, err
+	restore = func() error {
+		err := n.failed(n.dir.WriteFile(file, old))
+		if errors.Is(err, ErrGone) {
+			return nil
+		}
+		return err
+	}
+	if errors.Is(err, ErrNotSupported) || errors.Is(err, ErrGone) {
+		restore, err = func() error { return nil }, nil
+	}
+	return restore, err
 }
 
 // holdStill freezes with v1's freezer, for at most the given time: what cannot

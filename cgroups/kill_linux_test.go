@@ -249,6 +249,27 @@ func TestKillRace(t *testing.T) {
 	}
 }
 
+// A group that is gone from some trees is still killed in the others.
+func TestKillInOneTree(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	for i := range newGroup(t, r, r.Controllers()).places() {
+		c := newGroup(t, r, r.Controllers())
+		n := c.places()[i]
+		s := start(t, "read x")
+		require.NoError(t, n.add(s.Process.Pid))
+		for _, other := range c.places() {
+			if other != n {
+				removeRaw(t, other.in, c.path)
+			}
+		}
+		require.NoError(t, c.Kill(t.Context()), n.dir.Path())
+		_ = s.Wait()
+		assert.Equal(t, "signal: killed", s.ProcessState.String())
+	}
+}
+
 func TestKillSelf(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

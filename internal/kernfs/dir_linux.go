@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -72,7 +71,7 @@ func (d *Dir) Close() error {
 }
 
 // Join is the path of name below d, for messages.
-func (d *Dir) Join(name string) string { return filepath.Join(d.path, name) }
+func (d *Dir) Join(name string) string { return strings.TrimSuffix(d.path, "/") + "/" + name }
 
 // checkName accepts a relative path without ".", "..", empty elements or NUL.
 // Other bytes are the kernel's affair: a workload may give its groups names
@@ -111,56 +110,42 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 }
 
 // Mkdir makes the directory name below d. Its parents must exist.
+//
+// This and Rmdir resolve name in the call itself, which saves opening the
+// parent, a tenth of the cost of a group; they are for cgroupfs, which has no
+// links that could lead out of d.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
-	err := d.parentOf(name, func(dir int, base string) error {
-		return retry(func() error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
-	})
-	if err != nil {
-		return &FileError{Op: "mkdir", Path: d.Join(name), Err: err}
-	}
-	return nil
+	return d.at("mkdir", name, func(dir int) error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
 }
 
 // Rmdir removes the empty directory name below d if it still is the directory
 // id; otherwise it removes nothing and answers ENOENT, as for a name that is
 // gone. Nothing here removes anything else.
 func (d *Dir) Rmdir(name string, id ID) error {
-	err := d.parentOf(name, func(dir int, base string) error {
-		var st unix.Stat_t
-		if err := retry(func() error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-			return err
-		}
-		if st.Dev != id.Dev || st.Ino != id.Ino {
-			return unix.ENOENT
-		}
-		return retry(func() error { return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR) })
-	})
+	var st unix.Stat_t
+	err := d.at("rmdir", name, func(dir int) error { return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
-		return &FileError{Op: "rmdir", Path: d.Join(name), Err: err}
+		return err
 	}
-	return nil
+	if st.Dev != id.Dev || st.Ino != id.Ino {
+		return &FileError{Op: "rmdir", Path: d.Join(name), Err: unix.ENOENT}
+	}
+	return d.at("rmdir", name, func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
 }
 
-// parentOf calls f with the directory that holds name, and name's last element.
-func (d *Dir) parentOf(name string, f func(dir int, base string) error) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	i := strings.LastIndexByte(name, '/')
-	if i < 0 {
-		dir, err := d.handle.enter()
-		if err != nil {
-			return err
+func (d *Dir) at(op, name string, call func(dir int) error) error {
+	err := checkName(name)
+	if err == nil {
+		var dir int
+		if dir, err = d.handle.enter(); err == nil {
+			err = retry(func() error { return call(dir) })
+			d.handle.leave()
 		}
-		defer d.handle.leave()
-		return f(dir, name)
 	}
-	dir, err := d.openat(name[:i], unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return err
+		return &FileError{Op: op, Path: d.Join(name), Err: err}
 	}
-	defer unix.Close(dir)
-	return f(dir, name[i+1:])
+	return nil
 }
 
 // Subdirs is the number of directories directly below d. It costs one fstat(2):
@@ -210,13 +195,10 @@ func (d *Dir) Dirs() ([]string, error) {
 
 // Has reports whether a file or directory name exists below d.
 func (d *Dir) Has(name string) (bool, error) {
-	var st unix.Stat_t
-	err := d.parentOf(name, func(dir int, base string) error {
-		return retry(func() error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	})
+	fd, err := d.openat(name, unix.O_PATH|unix.O_NOFOLLOW)
 	switch {
 	case err == nil:
-		return true, nil
+		return true, unix.Close(fd)
 	case errors.Is(err, unix.ENOENT):
 		return false, nil
 	}

@@ -4,8 +4,8 @@ package kernfs
 
 import (
 	"io"
-	"path/filepath"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +29,7 @@ func (d *Dir) Open(name string, flag int) (*File, error) {
 }
 
 // Path is the file's name, for messages.
-func (f *File) Path() string { return filepath.Join(f.dir, f.name) }
+func (f *File) Path() string { return strings.TrimSuffix(f.dir, "/") + "/" + f.name }
 
 // FD is the descriptor's number, valid until Close; -1 afterwards.
 func (f *File) FD() int { return f.handle.number() }

@@ -72,7 +72,6 @@ func TestLinks(t *testing.T) {
 	require.NoError(t, os.WriteFile(outside+"/secret", []byte("x"), 0o600))
 	require.NoError(t, os.Symlink(outside, dir+"/out"))
 	require.NoError(t, os.Symlink(outside+"/secret", dir+"/file"))
-	require.NoError(t, os.Mkdir(outside+"/sub", 0o755))
 	d := hold(t, dir)
 	_, err := d.ReadFile("file", nil)
 	require.ErrorIs(t, err, unix.ELOOP)
@@ -80,11 +79,11 @@ func TestLinks(t *testing.T) {
 	require.ErrorIs(t, err, unix.ELOOP)
 	_, err = d.OpenDir("out")
 	require.ErrorIs(t, err, unix.ELOOP)
-	require.ErrorIs(t, d.Mkdir("out/new", 0o755), unix.ELOOP)
-	sub := hold(t, outside+"/sub")
-	require.ErrorIs(t, d.Rmdir("out/sub", sub.ID()), unix.ELOOP)
-	assert.DirExists(t, outside+"/sub")
-	assert.NoDirExists(t, outside+"/new")
+	_, err = d.Has("out/secret")
+	require.ErrorIs(t, err, unix.ELOOP)
+	there, err := d.Has("out")
+	require.NoError(t, err)
+	assert.True(t, there, "the link itself")
 }
 
 func TestMkdirRmdir(t *testing.T) {
