@@ -225,10 +225,11 @@ func (d *nativeDriver) exited(c *Container, b *box) {
 	b.saved.Exit = &st
 	saved := b.saved
 	b.mu.Unlock()
-	close(b.ended)
 	// The record is for the next process. Without it, that one finds the
-	// process gone and reports an unknown status: worse, and true.
+	// process gone and reports an unknown status: worse, and true. Begun first,
+	// it runs last: who waits goes before.
 	go func() { _ = c.Save(saved) }()
+	close(b.ended)
 }
 
 // state is the truth about the first process.
