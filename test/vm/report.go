@@ -29,7 +29,6 @@ type report struct {
 	seconds map[string]int    // by package, of all users
 	runs    map[string]*tally // by user
 	wrongs  []string          // what makes the environment fail, besides failed tests
-
 }
 
 // tally counts the tests of one user.
