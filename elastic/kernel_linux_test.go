@@ -111,7 +111,7 @@ func TestKernelCPUPressure(t *testing.T) {
 	_ = cmd.Wait()
 	ev = nextAs[Pressure](t, w)
 	assert.False(t, ev.Rising)
-	throttled, ok = ev.Throttled.Value()
+	_, ok = ev.Throttled.Value()
 	assert.True(t, ok)
 	if want == Trigger { // quiet again, until the kernel calls
 		idle(t, e)
