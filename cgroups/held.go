@@ -88,6 +88,21 @@ func (h *held) file(f statFile, n *node) (*kernfs.File, error) {
 	return h.files[f], nil
 }
 
+// text reads file f into the scratch buffer. A nil file without an error says
+// that the group, or the kernel, has none.
+func (h *held) text(f statFile, v *view, buf *[]byte) ([]byte, *kernfs.File, error) {
+	n := v.holder(f)
+	if n == nil {
+		return nil, nil, nil
+	}
+	file, err := h.file(f, n)
+	if err != nil || file == nil {
+		return nil, nil, err
+	}
+	text, err := read(file, buf)
+	return text, file, n.failed(err)
+}
+
 // lookFor opens file f.
 func (h *held) lookFor(f statFile, n *node) error {
 	h.mu.Lock()

@@ -53,9 +53,9 @@ func (n *Notifier) PollEvents() uint32 {
 // next change. Call it before reading the figures: what changes in between
 // makes the descriptor ready again.
 //
-// A removed group makes the descriptor ready for ever. Ack then returns an
-// error that matches [ErrGone], and nothing is left to do but Close. A trigger
-// of a group whose cgroup.pressure was set to 0 is as dead, and Ack returns an
+// A removed group makes the descriptor ready, most of them for ever. Ack then
+// returns an error that matches [ErrGone], and nothing is left to do but Close. A
+// trigger of a group whose cgroup.pressure was set to 0 is as dead, and Ack returns an
 // [UnsupportedError].
 func (n *Notifier) Ack() error {
 	n.mu.RLock()
