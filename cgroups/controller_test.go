@@ -15,10 +15,12 @@ func TestNamesSurviveJSON(t *testing.T) {
 		Mode        Mode
 		Controller  Controller
 		Controllers Controllers
+		Pressure    PressureResource
+		Events      EventKind
 	}
 	for c := range numControllers {
 		for _, m := range []Mode{Unified, Legacy, Hybrid} {
-			want := names{m, c, ControllersOf(c, ControllerMemory)}
+			want := names{m, c, ControllersOf(c, ControllerMemory), PressureIO, EventState}
 			raw, err := json.Marshal(want)
 			require.NoError(t, err)
 			var got names
@@ -32,6 +34,8 @@ func TestNamesSurviveJSON(t *testing.T) {
 	assert.ErrorIs(t, none.UnmarshalText([]byte("cpu,,io")), ErrInvalid)
 	assert.ErrorIs(t, new(Controller).UnmarshalText([]byte("net_cls")), ErrInvalid)
 	assert.ErrorIs(t, new(Mode).UnmarshalText([]byte("v2")), ErrInvalid)
+	assert.ErrorIs(t, new(PressureResource).UnmarshalText([]byte("irq")), ErrInvalid)
+	assert.ErrorIs(t, new(EventKind).UnmarshalText([]byte("memory")), ErrInvalid)
 	io := new(Controller)
 	require.NoError(t, io.UnmarshalText([]byte("blkio")))
 	assert.Equal(t, ControllerIO, *io, "v1's name is known too")

@@ -41,6 +41,17 @@ func (k EventKind) String() string {
 // MarshalText is [EventKind.String].
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
+// UnmarshalText reads what [EventKind.String] writes.
+func (k *EventKind) UnmarshalText(text []byte) error {
+	for known := EventMemory; known <= EventState; known++ {
+		if string(text) == known.String() {
+			*k = known
+			return nil
+		}
+	}
+	return &InvalidError{Field: "event kind", Value: string(text), Reason: "not the name of a file of events"}
+}
+
 // Events are the counters behind all kinds of events. They only grow, but for
 // Populated and Frozen. What this kernel or mode lacks is absent.
 type Events struct {

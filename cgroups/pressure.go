@@ -33,6 +33,17 @@ func (r PressureResource) String() string {
 // MarshalText is [PressureResource.String].
 func (r PressureResource) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads what [PressureResource.String] writes.
+func (r *PressureResource) UnmarshalText(text []byte) error {
+	for known := PressureCPU; known <= PressureIO; known++ {
+		if string(text) == known.String() {
+			*r = known
+			return nil
+		}
+	}
+	return &InvalidError{Field: "pressure resource", Value: string(text), Reason: "neither cpu nor memory nor io"}
+}
+
 // Pressure is the pressure stall information of one resource: the share of time
 // in which work stood still for want of it.
 //

@@ -41,6 +41,17 @@ func (s Source) String() string {
 // MarshalText is [Source.String].
 func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what [Source.String] writes.
+func (s *Source) UnmarshalText(text []byte) error {
+	for known := Trigger; known <= Sampler; known++ {
+		if string(text) == known.String() {
+			*s = known
+			return nil
+		}
+	}
+	return &cgroups.InvalidError{Field: "source", Value: string(text), Reason: "neither trigger nor sampler"}
+}
+
 // Pressure says that a threshold was crossed (Rising) or that this is over.
 // Of one threshold, the first event is rising and they alternate; each falls at
 // least one window after it rose.
