@@ -12,7 +12,10 @@ import (
 
 // Event is something that happened to a sandbox: one of the types below, as a
 // value.
-type Event any
+type Event interface {
+	// When is the time at which it was noticed.
+	When() time.Time
+}
 
 // The events of a sandbox's group.
 type (
@@ -38,6 +41,9 @@ type Exited struct {
 	Time   time.Time  `json:"time"`
 	Status ExitStatus `json:"exit"`
 }
+
+// When is the time at which the end was noticed.
+func (e Exited) When() time.Time { return e.Time }
 
 // DefaultThresholds are those of a Watch that names none: a tenth of two
 // seconds lost by some process to CPU or memory, a quarter to IO. Two-second
