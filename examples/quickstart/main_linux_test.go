@@ -34,7 +34,7 @@ func program(t *testing.T) *exec.Cmd {
 	require.NoError(t, err)
 	tick := 300 * time.Millisecond
 	if testutil.Emulated() {
-		tick = time.Second
+		tick = 600 * time.Millisecond
 	}
 	cmd := exec.Command(exe, "-root", filepath.Join(t.TempDir(), "state"), "-parent", testutil.CgroupName(t), "-tick", tick.String())
 	cmd.Env = append(os.Environ(), asProgram+"=1")
