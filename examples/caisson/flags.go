@@ -193,7 +193,7 @@ func parseRlimit(s string) (isolation.Rlimit, error) {
 	return isolation.Rlimit{Name: name, Soft: a, Hard: b}, nil
 }
 
-func printHelp(w io.Writer, fs *flag.FlagSet) {
+func printHelp(w io.Writer, fs *flag.FlagSet) error {
 	fmt.Fprintln(w, "usage: caisson [FLAG]... COMMAND [FLAG]... [ID] [-- PROGRAM [ARG]...]")
 	fmt.Fprintln(w, "\ncommands:")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -203,7 +203,8 @@ func printHelp(w io.Writer, fs *flag.FlagSet) {
 	_ = t.Flush()
 	fmt.Fprintln(w, "\nflags of every command:")
 	printFlags(w, fs)
-	fmt.Fprintln(w, "\ncaisson COMMAND --help tells more.")
+	_, err := fmt.Fprintln(w, "\ncaisson COMMAND --help tells more.")
+	return err
 }
 
 func printCommandHelp(w io.Writer, c command, fs *flag.FlagSet) {

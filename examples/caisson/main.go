@@ -109,11 +109,12 @@ func (a *app) main(args []string) int {
 // that there is nothing left to do.
 func (a *app) globals(args []string) (name string, rest []string, err error) {
 	fs := a.flagSet("caisson")
-	if err := fs.Parse(args); err != nil && !errors.Is(err, flag.ErrHelp) {
+	err = fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) || err == nil && fs.Arg(0) == "help" {
+		return "", nil, printHelp(a.stdout, fs)
+	}
+	if err != nil {
 		return "", nil, &usageError{err}
-	} else if err != nil || fs.NArg() > 0 && fs.Arg(0) == "help" {
-		printHelp(a.stdout, fs)
-		return "", nil, nil
 	}
 	if fs.NArg() == 0 {
 		return "", nil, usagef("no command; caisson help lists them")

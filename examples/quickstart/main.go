@@ -108,7 +108,7 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	if err := table.ticks(ctx, 5, nil); err != nil {
 		return running, err
 	}
-	alone := table.summary(3)
+	alone := table.summary()
 
 	// A neighbour that wants all there is, and was given a generous weight.
 	spec := m.spec("batch", o.tick)
@@ -139,7 +139,7 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	if err != nil {
 		return running, err
 	}
-	pressed := table.summary(3)
+	pressed := table.summary()
 	running = look(o)
 	running.hold(ctx, service, batch)
 	if !crossed {
@@ -161,7 +161,7 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	if err := table.ticks(ctx, 6, nil); err != nil {
 		return running, err
 	}
-	printVerdict(alone, pressed, table.summary(3))
+	printVerdict(alone, pressed, table.summary())
 	return running, nil
 }
 

@@ -199,9 +199,9 @@ func size(n float64) string {
 	return strconv.FormatFloat(n, 'f', 1, 64) + "G"
 }
 
-// summary is the service's typical second of the last n.
-func (t *table) summary(n int) line {
-	last := t.lines[max(0, len(t.lines)-n):]
+// summary is the service's typical tick of the last three.
+func (t *table) summary() line {
+	last := t.lines[max(0, len(t.lines)-3):]
 	middle := func(of func(line) float64) float64 {
 		var v []float64
 		for _, l := range last {

@@ -41,8 +41,8 @@ func TestSummaryIsTheMiddle(t *testing.T) {
 	for _, v := range []int{900, 1, 3, 2} {
 		tab.lines = append(tab.lines, line{figures: figures{P99: time.Duration(v)}, pressure: float64(v)})
 	}
-	got := tab.summary(3)
+	got := tab.summary()
 	assert.Equal(t, time.Duration(2), got.P99)
 	assert.InDelta(t, 2, got.pressure, 0)
-	assert.Zero(t, (&table{}).summary(3))
+	assert.Zero(t, (&table{}).summary())
 }
