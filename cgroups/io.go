@@ -82,9 +82,15 @@ func noWeight(reason string) error {
 	return &UnsupportedError{Feature: "io.weight", Reason: reason}
 }
 
-// costEnabled reports whether io.cost is on for some device. Only the top of
-// the real hierarchy tells; where that cannot be seen, it may be.
-func (p *planner) costEnabled() bool {
+// costEnabled reports whether io.cost is on for the device, or with "default"
+// for any. Only the top of the real hierarchy tells; elsewhere it is not known.
+func (p *planner) costEnabled(key string) (on, known bool) {
 	text, err := p.read(ControllerIO, "/io.cost.qos")
-	return err != nil || strings.Contains(text, "enable=1")
+	if err != nil {
+		return false, false
+	}
+	if key != "default" {
+		text, _ = lineOf(text, key)
+	}
+	return strings.Contains(text, "enable=1"), true
 }

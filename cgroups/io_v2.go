@@ -41,8 +41,9 @@ func (p *planner) ioV2(k IO) error {
 	return nil
 }
 
-// ioWeightV2 writes io.cost's file and bfq's, whichever there are, since each
-// device follows the one or the other. It refuses a weight that nothing heeds.
+// ioWeightV2 writes the group's weight to io.cost's file and to bfq's, whichever
+// there are, since each device follows the one or the other, and a device's own
+// to the one that it follows. It refuses a weight that nothing heeds.
 func (p *planner) ioWeightV2(key string, w Weight) error {
 	cost, err := p.hasIO(costWeightFile)
 	if err != nil {
@@ -55,20 +56,25 @@ func (p *planner) ioWeightV2(key string, w Weight) error {
 	if !cost && !bfq {
 		return noWeight("this kernel has neither io.weight (CONFIG_BLK_CGROUP_IOCOST) nor io.bfq.weight (the bfq scheduler)")
 	}
-	on, before, why := cost && p.costEnabled(), len(p.changes), ""
-	// The line of a device is refused where its io.cost is off.
-	if cost && (on || key == "default" || !bfq) {
+	on, known := p.costEnabled(key)
+	toCost := cost && (on || key == "default" || !bfq)
+	toBFQ := bfq && (key == "default" || !(cost && on))
+	before := len(p.changes)
+	if toCost {
 		same := func(w uint16) uint16 { return w }
 		if err := p.ioWeight(costWeightFile, key, w, same, ""); err != nil {
 			return err
 		}
-		why = "the same for devices that use the bfq scheduler"
 	}
-	if bfq {
+	if toBFQ {
+		why := ""
+		if toCost {
+			why = "the same for devices that use the bfq scheduler"
+		}
 		return p.ioWeight(bfqWeightFile, key, w, bfqWeight, why)
 	}
-	if !on && !w.IsDefault() && len(p.changes) > before {
-		return noWeight("io.cost is not enabled on any device (io.cost.qos) and the bfq scheduler is not there, so nothing heeds a weight")
+	if known && !on && !w.IsDefault() && len(p.changes) > before {
+		return noWeight("io.cost is not enabled (io.cost.qos) and the bfq scheduler is not there, so nothing heeds a weight")
 	}
 	return nil
 }

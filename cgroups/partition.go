@@ -13,7 +13,7 @@ const (
 	PartitionKeep     Partition = iota
 	PartitionMember             // part of the parent's partition; the kernel's default
 	PartitionRoot               // a scheduling domain of its own, with exclusive CPUs
-	PartitionIsolated           // the same without load balancing. Linux 6.3
+	PartitionIsolated           // the same without load balancing. Linux 6.1
 )
 
 // String is the kernel's word, or nothing when unset.

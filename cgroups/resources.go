@@ -44,7 +44,7 @@ type CPUSet struct {
 	// Mems is cpuset.mems, the memory nodes the group may allocate from.
 	Mems Set `json:"mems,omitzero"`
 
-	// Partition is cpuset.cpus.partition. v2 only; Linux 5.0, isolated 6.3.
+	// Partition is cpuset.cpus.partition. v2 only; Linux 5.0, isolated 6.1.
 	Partition Partition `json:"partition,omitzero"`
 }
 

@@ -247,12 +247,14 @@ func explain(t tree, c Change, err error) error {
 		hint = "not a subset of the parent's"
 	case is(syscall.EBUSY) && c.Controller == ControllerCPUSet:
 		hint = "a child group has more"
+	case (is(syscall.ERANGE) || is(syscall.EINVAL)) && (c.Knob == "cpuset.cpus" || c.Knob == "cpuset.mems"):
+		hint = "the machine may not have them"
 	case is(syscall.ENOSPC) && c.Controller == ControllerCPUSet:
 		hint = "processes in the group would have none"
 	case is(syscall.ENODEV) && (c.Controller == ControllerIO || c.Controller == ControllerRDMA) && !errors.Is(err, ErrGone):
 		hint = "there is no such device"
-	case is(syscall.EOPNOTSUPP) && c.Controller == ControllerIO:
-		return &UnsupportedError{Feature: c.Knob, Reason: "the device does not do it", Err: err}
+	case is(syscall.EOPNOTSUPP) && c.Knob == "io.weight":
+		return &UnsupportedError{Feature: c.Knob, Reason: "io.cost is not enabled on the device, and it does not use the bfq scheduler", Err: err}
 	case is(syscall.EPERM) && c.Controller == ControllerDevices:
 		hint = "the parent group does not allow it"
 	}
