@@ -40,8 +40,8 @@
 //     nor ids with us, only memory.
 //
 // The calling thread sleeps in clone3 until the child has left the memory, by
-// exec or by exit. The runtime is told so before (runtime.entersyscallblock, by
-// go:linkname, as gVisor does), so that its P runs other goroutines and no
+// exec or by exit. The runtime is told so before (by a linkname to its
+// entersyscallblock, as in gVisor), so that its P runs other goroutines and no
 // garbage collection waits for a child that is busy mounting. A futex on
 // CLONE_CHILD_CLEARTID instead of CLONE_VFORK would do the same without the
 // linkname, but not without killing the caller:

@@ -64,7 +64,7 @@ type Spec struct {
 	Mounts      []Mount
 
 	Loopback bool    // bring up lo; needs NewNet
-	Writes   []Write // files written in the child's namespaces, for example sysctls
+	Writes   []Write // files in the child's namespaces, sysctls for example; not /proc/self, which may be root's by now
 	Calls    []Call  // further system calls, each at its Point
 
 	Setsid   bool
