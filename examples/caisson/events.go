@@ -88,6 +88,6 @@ func (a *app) printEvent(id string, ev isolation.Event) error {
 		return err
 	}
 	name, sentence := describe(ev)
-	_, err := fmt.Fprintf(a.stdout, "%s  %-8s  %s\n", time.Now().Format("15:04:05.000"), name, sentence)
+	_, err := fmt.Fprintf(a.stdout, "%s  %-8s  %s\n", ev.When().Format("15:04:05.000"), name, sentence)
 	return err
 }
