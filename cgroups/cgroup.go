@@ -45,6 +45,7 @@ type node struct {
 type Cgroup struct {
 	root *Root
 	path string // "agent/web-1", relative to each tree's top
+	id   ID
 
 	// The places grow when a controller is enabled later, so they are read
 	// through node, unified and places.
@@ -97,9 +98,12 @@ type ID struct {
 
 // ID identifies the group by its directory in the unified tree, or, without
 // one, in its first tree.
-func (c *Cgroup) ID() ID {
-	n := c.main()
-	return ID(n.dir.ID())
+func (c *Cgroup) ID() ID { return c.id }
+
+func (c *Cgroup) identify() error {
+	id, err := c.main().dir.ID()
+	c.id = ID(id)
+	return err
 }
 
 // main is the directory that stands for the group.
@@ -159,8 +163,8 @@ func (n *node) failed(err error) error {
 	return err
 }
 
-// gone reports whether the directory was removed: every group has cgroup.procs.
+// gone reports whether the directory was removed.
 func (n *node) gone() bool {
-	there, err := n.dir.Has(fileProcs)
-	return err == nil && !there
+	gone, err := n.dir.Gone()
+	return err == nil && gone
 }

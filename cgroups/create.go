@@ -48,6 +48,9 @@ func (r *Root) Create(path string, want Controllers) (*Cgroup, error) {
 			return nil, errors.Join(err, c.discard())
 		}
 	}
+	if err := c.identify(); err != nil {
+		return nil, errors.Join(err, c.discard())
+	}
 	return c, nil
 }
 
@@ -151,7 +154,7 @@ func (c *Cgroup) discard() error {
 
 // discard removes a directory that was just made.
 func (n *node) discard(path string) error {
-	err := n.in.dir.Rmdir(path, n.dir.ID())
+	err := n.in.dir.Rmdir(path, n.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -190,6 +193,9 @@ func (r *Root) Open(path string) (*Cgroup, error) {
 	}
 	if len(c.nodes) == 0 {
 		return nil, absent
+	}
+	if err := c.identify(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ package cgroups
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -89,28 +90,41 @@ func BenchmarkKill(b *testing.B) {
 	}
 }
 
-// Many groups are held at once.
+// BenchmarkHeld is what 500 values of groups take of the process while nothing
+// is done with them.
 func BenchmarkHeld(b *testing.B) {
 	testutil.Require(b, testutil.Root)
 	r := openRoot(b)
 	c := newGroup(b, r, 0)
-	fds := func() int {
-		list, err := os.ReadDir("/proc/self/fd")
-		require.NoError(b, err)
-		return len(list)
+	const many = 500
+	held := make([]*Cgroup, many)
+	var bytes, fds uint64
+	for range b.N {
+		heap, files := use(b)
+		for i := range held {
+			var err error
+			held[i], err = r.Open(c.Path())
+			require.NoError(b, err)
+		}
+		moreHeap, moreFiles := use(b)
+		bytes += moreHeap - heap
+		fds += moreFiles - files
+		for _, o := range held {
+			require.NoError(b, o.Close())
+		}
+		clear(held)
 	}
-	before := fds()
-	held := make([]*Cgroup, 0, b.N)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range min(b.N, 500) {
-		o, err := r.Open(c.Path())
-		require.NoError(b, err)
-		held = append(held, o)
-	}
-	b.StopTimer()
-	b.ReportMetric(float64(fds()-before)/float64(len(held)), "fds/group")
-	for _, o := range held {
-		require.NoError(b, o.Close())
-	}
+	b.ReportMetric(float64(bytes)/float64(b.N)/many, "heap-bytes/group")
+	b.ReportMetric(float64(fds)/float64(b.N)/many, "fds/group")
+}
+
+// use is the heap in use and the number of descriptors.
+func use(b *testing.B) (heap, fds uint64) {
+	b.Helper()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	list, err := os.ReadDir("/proc/self/fd")
+	require.NoError(b, err)
+	return m.HeapAlloc, uint64(len(list))
 }

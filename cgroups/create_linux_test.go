@@ -105,7 +105,7 @@ func TestCreateRemove(t *testing.T) {
 		c.hasGone(t)
 		require.NoError(t, c.Close())
 		require.NoError(t, c.Close(), "twice")
-		require.ErrorIs(t, c.Remove(t.Context()), nil)
+		require.ErrorIs(t, c.Remove(t.Context()), os.ErrClosed)
 		_, err = r.Open(name)
 		require.ErrorIs(t, err, os.ErrNotExist)
 	}
@@ -179,7 +179,7 @@ func removeRaw(tb testing.TB, h *hierarchy, name string) {
 	tb.Helper()
 	dir, err := h.dir.OpenDir(name)
 	require.NoError(tb, err)
-	require.NoError(tb, h.dir.Rmdir(name, dir.ID()))
+	require.NoError(tb, h.dir.Rmdir(name, dir))
 	require.NoError(tb, dir.Close())
 }
 

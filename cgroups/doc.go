@@ -17,6 +17,16 @@
 // there. A pure v1 machine gets it from a detached mount that has no path and
 // ends with the Root.
 //
+// # Life of a group
+//
+// [Root.Create] makes a group in every tree that its controllers need, or in
+// none. A process is born in it through [Cgroup.Join] or moved into it by
+// [Cgroup.Add]. [Cgroup.Freeze] stops all processes, [Cgroup.Kill] ends them,
+// and [Cgroup.Remove] removes the group: three verbs that are never mixed.
+// [Cgroup.Close] frees this process's descriptors and leaves the group alone.
+// Who lost all else finds a group again with [Root.Open], knows it by
+// [Cgroup.Labels] and takes it back with [Cgroup.Own].
+//
 // # Knobs
 //
 // [Resources] are plain data. Each knob has four states: unset (leave it as it

@@ -57,7 +57,7 @@ func (c *Cgroup) RemoveEmpty() error {
 		if !n.created.Load() {
 			continue
 		}
-		if err := n.in.dir.Rmdir(c.path, n.dir.ID()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := n.in.dir.Rmdir(c.path, n.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -80,12 +80,12 @@ func (c *Cgroup) removeFrom(ctx context.Context, n *node) error {
 // remove removes dir, which is name below parent, and all groups below it. Gone
 // is nil.
 func remove(parent *kernfs.Dir, name string, dir *kernfs.Dir) error {
-	err := parent.Rmdir(name, dir.ID())
+	err := parent.Rmdir(name, dir)
 	if errors.Is(err, syscall.EBUSY) {
 		if err := removeBelow(dir); err != nil {
 			return err
 		}
-		err = parent.Rmdir(name, dir.ID())
+		err = parent.Rmdir(name, dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

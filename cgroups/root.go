@@ -26,12 +26,12 @@ const detachedPath = "cgroup2:"
 // place where it has the host's: each hierarchy is taken from the top of its
 // mount downwards.
 //
-// What is there is asked of the kernel: /proc/self/mountinfo for the mounts,
-// statfs(2) for their kind, cgroup.controllers for the controllers of v2. v1
-// controllers may be mounted alone or together; hierarchies with none that this
-// package knows (name=systemd, net_cls) are not touched. A cgroup2 tree that
-// is mounted elsewhere than below path is used too. If there is none beside
-// v1 controllers, one is mounted detached, without a path; that needs
+// What is there is asked of the kernel: /proc/self/mountinfo for the mounts and
+// the controllers of v1, cgroup.controllers for those of v2. v1 controllers may
+// be mounted alone or together; hierarchies with none that this package knows
+// (name=systemd, net_cls) are not touched. A cgroup2 tree that is mounted
+// elsewhere than below path is used too. If there is none beside v1
+// controllers, one is mounted detached, without a path; that needs
 // CAP_SYS_ADMIN, and without it the Root has no unified tree.
 //
 // A directory inside a cgroup2 tree, such as one that was delegated to a user,
@@ -132,7 +132,11 @@ func (r *Root) subtree(at string, mounts []mount) error {
 	}
 	h := &hierarchy{v2: true, dir: dir}
 	for _, m := range mounts {
-		if rest, ok := within(m.point, at); ok && m.v2 && dir.OnDevice(m.major, m.minor) {
+		here, err := dir.OnDevice(m.major, m.minor)
+		if err != nil {
+			return errors.Join(err, dir.Close())
+		}
+		if rest, ok := within(m.point, at); ok && m.v2 && here {
 			h.root = path.Join(m.root, rest)
 		}
 	}
@@ -163,16 +167,9 @@ func (r *Root) take(m mount) error {
 	if err != nil {
 		return err
 	}
-	version, err := dir.Cgroup()
-	if err != nil {
-		return errors.Join(err, dir.Close())
-	}
-	want := 1
-	if m.v2 {
-		want = 2
-	}
-	if version != want || !dir.OnDevice(m.major, m.minor) {
-		return dir.Close() // covered
+	here, err := dir.OnDevice(m.major, m.minor)
+	if err != nil || !here {
+		return errors.Join(err, dir.Close()) // covered
 	}
 	return r.add(&hierarchy{v2: m.v2, controllers: m.controllers, dir: dir, root: m.root})
 }

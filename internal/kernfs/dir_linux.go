@@ -23,7 +23,6 @@ type ID struct {
 type Dir struct {
 	handle handle
 	path   string
-	id     ID
 }
 
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
@@ -37,26 +36,32 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: path, Err: err}
 	}
-	return newDir(fd, path)
+	return newDir(fd, path), nil
 }
 
-// DirFromFD takes ownership of fd, an open directory; path is what errors call it.
-func DirFromFD(fd int, path string) (*Dir, error) { return newDir(fd, path) }
-
-func newDir(fd int, path string) (*Dir, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		_ = unix.Close(fd)
-		return nil, &FileError{Op: "stat", Path: path, Err: err}
-	}
-	return &Dir{handle: handle{fd: int32(fd)}, path: path, id: ID{Dev: st.Dev, Ino: st.Ino}}, nil
-}
+// newDir takes ownership of fd, an open directory; path is what errors call it.
+func newDir(fd int, path string) *Dir { return &Dir{handle: handle{fd: int32(fd)}, path: path} }
 
 // Path is the name the directory was opened under.
 func (d *Dir) Path() string { return d.path }
 
 // ID identifies the directory.
-func (d *Dir) ID() ID { return d.id }
+func (d *Dir) ID() (ID, error) {
+	st, err := d.stat()
+	return ID{Dev: st.Dev, Ino: st.Ino}, err
+}
+
+func (d *Dir) stat() (st unix.Stat_t, err error) {
+	dir, err := d.handle.enter()
+	if err == nil {
+		err = retry(func() error { return unix.Fstat(dir, &st) })
+		d.handle.leave()
+	}
+	if err != nil {
+		err = &FileError{Op: "stat", Path: d.path, Err: err}
+	}
+	return st, err
+}
 
 // FD is the descriptor's number, valid until Close; -1 afterwards.
 func (d *Dir) FD() int { return d.handle.number() }
@@ -106,7 +111,7 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	return newDir(fd, d.Join(name))
+	return newDir(fd, d.Join(name)), nil
 }
 
 // Mkdir makes the directory name below d. Its parents must exist.
@@ -118,19 +123,40 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 	return d.at("mkdir", name, func(dir int) error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
 }
 
-// Rmdir removes the empty directory name below d if it still is the directory
-// id; otherwise it removes nothing and answers ENOENT, as for a name that is
-// gone. Nothing here removes anything else.
-func (d *Dir) Rmdir(name string, id ID) error {
-	var st unix.Stat_t
-	err := d.at("rmdir", name, func(dir int) error { return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err != nil {
-		return err
+// Rmdir removes the empty directory name below d, which held was opened as. If
+// that one was removed meanwhile, the answer is ENOENT and whatever has the name
+// now is left alone. (A directory that lives has its name: cgroup v2 cannot
+// rename, and on v1 only its host's root can.) Nothing here removes anything
+// else.
+func (d *Dir) Rmdir(name string, held *Dir) error {
+	gone, err := held.Gone()
+	if err == nil && gone {
+		err = unix.ENOENT
 	}
-	if st.Dev != id.Dev || st.Ino != id.Ino {
-		return &FileError{Op: "rmdir", Path: d.Join(name), Err: unix.ENOENT}
+	if err != nil {
+		return &FileError{Op: "rmdir", Path: d.Join(name), Err: err}
 	}
 	return d.at("rmdir", name, func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
+}
+
+// Gone reports whether the directory was removed. It is the cheapest question
+// that the kernel answers: getdents(2) without room for an entry is EINVAL, and
+// ENOENT in a removed directory.
+func (d *Dir) Gone() (bool, error) {
+	dir, err := d.handle.enter()
+	if err != nil {
+		return false, err
+	}
+	defer d.handle.leave()
+	var none [1]byte
+	err = retry(func() error { _, err := unix.Getdents(dir, none[:]); return err })
+	switch err {
+	case nil, unix.EINVAL:
+		return false, nil
+	case unix.ENOENT:
+		return true, nil
+	}
+	return false, &FileError{Op: "getdents", Path: d.path, Err: err}
 }
 
 func (d *Dir) at(op, name string, call func(dir int) error) error {
@@ -151,16 +177,8 @@ func (d *Dir) at(op, name string, call func(dir int) error) error {
 // Subdirs is the number of directories directly below d. It costs one fstat(2):
 // kernfs counts them as links.
 func (d *Dir) Subdirs() (int, error) {
-	dir, err := d.handle.enter()
-	if err != nil {
-		return 0, &FileError{Op: "stat", Path: d.path, Err: err}
-	}
-	defer d.handle.leave()
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
-		return 0, &FileError{Op: "stat", Path: d.path, Err: err}
-	}
-	return max(0, int(st.Nlink)-2), nil
+	st, err := d.stat()
+	return max(0, int(st.Nlink)-2), err
 }
 
 // Dirs lists the names of the directories directly below d, sorted.

@@ -30,6 +30,13 @@ func hold(tb testing.TB, path string) *Dir {
 	return d
 }
 
+func id(tb testing.TB, d *Dir) ID {
+	tb.Helper()
+	id, err := d.ID()
+	require.NoError(tb, err)
+	return id
+}
+
 func TestNames(t *testing.T) {
 	testutil.CheckLeaks(t)
 	d := hold(t, t.TempDir())
@@ -44,7 +51,7 @@ func TestNames(t *testing.T) {
 		require.ErrorIs(t, err, unix.EINVAL, "%q", name)
 		require.ErrorIs(t, d.WriteFile(name, "x"), unix.EINVAL, "%q", name)
 		require.ErrorIs(t, d.Mkdir(name, 0o755), unix.EINVAL, "%q", name)
-		require.ErrorIs(t, d.Rmdir(name, d.ID()), unix.EINVAL, "%q", name)
+		require.ErrorIs(t, d.Rmdir(name, d), unix.EINVAL, "%q", name)
 	}
 }
 
@@ -104,15 +111,21 @@ func TestMkdirRmdir(t *testing.T) {
 	assert.Equal(t, []string{"a"}, names)
 	assert.Len(t, names, n)
 
-	require.ErrorIs(t, d.Rmdir("a/b", d.ID()), fs.ErrNotExist, "the name, but another directory")
-	assert.DirExists(t, dir+"/a/b")
-	require.NoError(t, d.Rmdir("a/b", b.ID()))
-	require.ErrorIs(t, d.Rmdir("a/b", b.ID()), fs.ErrNotExist)
+	gone, err := b.Gone()
+	require.NoError(t, err)
+	assert.False(t, gone)
+	require.NoError(t, d.Rmdir("a/b", b))
+	gone, err = b.Gone()
+	require.NoError(t, err)
+	assert.True(t, gone)
+	require.ErrorIs(t, d.Rmdir("a/b", b), fs.ErrNotExist)
 	require.NoError(t, d.Mkdir("a/b", 0o755))
+	require.ErrorIs(t, d.Rmdir("a/b", b), fs.ErrNotExist, "the name, but another directory")
+	assert.DirExists(t, dir+"/a/b")
 	_, err = b.Dirs()
 	assert.True(t, IsGone(err), "a held directory is not the new one")
 	again := hold(t, dir+"/a/b")
-	assert.NotEqual(t, again.ID(), b.ID())
+	assert.NotEqual(t, id(t, again), id(t, b))
 	require.NoError(t, b.Close())
 	require.NoError(t, b.Close())
 }
@@ -174,8 +187,12 @@ func TestClosedDir(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 	_, err = d.Xattrs("user.")
 	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = d.ID()
+	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = d.Gone()
+	require.ErrorIs(t, err, os.ErrClosed)
 	require.ErrorIs(t, d.Mkdir("a", 0o755), os.ErrClosed)
-	require.ErrorIs(t, d.Rmdir("a", d.ID()), os.ErrClosed)
+	require.ErrorIs(t, d.Rmdir("a", d), os.ErrClosed)
 	require.ErrorIs(t, d.WriteFile("a", ""), os.ErrClosed)
 	require.NoError(t, (*Dir)(nil).Close())
 	require.NoError(t, (*File)(nil).Close())
@@ -290,9 +307,9 @@ func testCgroup2(t *testing.T, top *Dir) {
 	require.Error(t, child.Wait())
 	require.NoError(t, events.Wait(t.Context()))
 
-	require.ErrorIs(t, top.Rmdir(name, g.ID()), unix.EBUSY)
-	require.NoError(t, g.Rmdir("a", a.ID()))
-	require.NoError(t, top.Rmdir(name, g.ID()))
+	require.ErrorIs(t, top.Rmdir(name, g), unix.EBUSY)
+	require.NoError(t, g.Rmdir("a", a))
+	require.NoError(t, top.Rmdir(name, g))
 	require.NoError(t, events.Wait(t.Context()), "a removed file announces it")
 	_, err = events.Read(b)
 	require.ErrorIs(t, err, unix.ENODEV)
@@ -307,9 +324,9 @@ func testCgroup2(t *testing.T, top *Dir) {
 	again, err := top.OpenDir(name)
 	require.NoError(t, err)
 	defer again.Close()
-	assert.NotEqual(t, g.ID(), again.ID())
-	require.ErrorIs(t, top.Rmdir(name, g.ID()), fs.ErrNotExist)
-	require.NoError(t, top.Rmdir(name, again.ID()))
+	assert.NotEqual(t, id(t, g), id(t, again))
+	require.ErrorIs(t, top.Rmdir(name, g), fs.ErrNotExist)
+	require.NoError(t, top.Rmdir(name, again))
 }
 
 func TestMain(m *testing.M) {

@@ -25,14 +25,14 @@ type File struct{}
 // OpenDir returns ErrNotSupported.
 func OpenDir(string) (*Dir, error) { return nil, errOther }
 
-// DirFromFD returns ErrNotSupported.
-func DirFromFD(int, string) (*Dir, error) { return nil, errOther }
-
 // Path is empty.
 func (*Dir) Path() string { return "" }
 
-// ID is zero.
-func (*Dir) ID() ID { return ID{} }
+// ID returns ErrNotSupported.
+func (*Dir) ID() (ID, error) { return ID{}, errOther }
+
+// Gone returns ErrNotSupported.
+func (*Dir) Gone() (bool, error) { return false, errOther }
 
 // FD is -1.
 func (*Dir) FD() int { return -1 }
@@ -50,7 +50,7 @@ func (*Dir) OpenDir(string) (*Dir, error) { return nil, errOther }
 func (*Dir) Mkdir(string, fs.FileMode) error { return errOther }
 
 // Rmdir returns ErrNotSupported.
-func (*Dir) Rmdir(string, ID) error { return errOther }
+func (*Dir) Rmdir(string, *Dir) error { return errOther }
 
 // Subdirs returns ErrNotSupported.
 func (*Dir) Subdirs() (int, error) { return 0, errOther }
@@ -91,8 +91,8 @@ func (*File) Write(string) error { return errOther }
 // Cgroup returns ErrNotSupported.
 func (*Dir) Cgroup() (int, error) { return 0, errOther }
 
-// OnDevice is false.
-func (*Dir) OnDevice(uint32, uint32) bool { return false }
+// OnDevice returns ErrNotSupported.
+func (*Dir) OnDevice(uint32, uint32) (bool, error) { return false, errOther }
 
 // MountDetached returns ErrNotSupported.
 func MountDetached(string, string) (*Dir, error) { return nil, errOther }

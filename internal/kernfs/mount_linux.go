@@ -30,7 +30,10 @@ func (d *Dir) Cgroup() (version int, err error) {
 
 // OnDevice reports whether the directory is on the device that mountinfo calls
 // major:minor.
-func (d *Dir) OnDevice(major, minor uint32) bool { return d.id.Dev == unix.Mkdev(major, minor) }
+func (d *Dir) OnDevice(major, minor uint32) (bool, error) {
+	st, err := d.stat()
+	return err == nil && st.Dev == unix.Mkdev(major, minor), err
+}
 
 // MountDetached mounts a file system of the given type nowhere and holds its
 // top directory, which errors call path. The mount ends when the last
@@ -50,5 +53,5 @@ func MountDetached(fstype, path string) (*Dir, error) {
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: path, Err: err}
 	}
-	return newDir(fd, path)
+	return newDir(fd, path), nil
 }
