@@ -151,7 +151,10 @@ func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup }
 // Start starts the process. files become its descriptors 0, 1, 2 and so on;
 // missing or nil ones among the first three are /dev/null, and the caller
 // keeps its own. If it fails, the sandbox is as before and may be started
-// again; an error of a launch step names the step.
+// again; an error of a launch step is a [StepError] that names the step.
+//
+// A ctx that ends before Start returns ends the process too, even if it has
+// begun its work: who does not want that gives context.WithoutCancel(ctx).
 func (s *Sandbox) Start(ctx context.Context, files ...*os.File) error {
 	return s.change(ctx, "start", func() error {
 		d, ok := s.driver.(Starter)

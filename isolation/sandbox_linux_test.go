@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -519,4 +520,25 @@ func TestOOMGroupMissingIsToldAtCreate(t *testing.T) {
 	_, err := h.Create(deadline(t), s)
 	require.ErrorIs(t, err, isolation.ErrNotSupported)
 	nothingOf(t, cfg, "alone")
+}
+
+func TestProcessIsBornInItsCPUSet(t *testing.T) {
+	h := open(t)
+	if !h.Root().Controllers().Has(cgroups.ControllerCPUSet) || runtime.NumCPU() < 2 {
+		testutil.Skip(t, "cpuset", "needs the cpuset controller and two CPUs")
+	}
+	s := spec(t, "pinned", "wait")
+	s.Resources.CPUSet.CPUs = cgroups.SetOf(1)
+	box := started(t, h, s)
+	st, err := box.Check(deadline(t))
+	require.NoError(t, err)
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(st.PID) + "/status")
+	require.NoError(t, err)
+	assert.Contains(t, string(status), "Cpus_allowed_list:\t1\n")
+
+	_, err = box.Update(deadline(t), cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(0, 1)}})
+	require.NoError(t, err)
+	status, err = os.ReadFile("/proc/" + strconv.Itoa(st.PID) + "/status")
+	require.NoError(t, err)
+	assert.Contains(t, string(status), "Cpus_allowed_list:\t0-1\n", "a wider set is not held back")
 }

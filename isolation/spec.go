@@ -65,7 +65,8 @@ type Process struct {
 	// By default no_new_privs is set.
 	NewPrivileges bool `json:"newPrivileges,omitzero"`
 
-	// Rlimits are its resource limits, at most one entry a name.
+	// Rlimits are its resource limits, at most one entry a name. The others
+	// are the caller's; note that Go raises its own soft "nofile".
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
 }
 
