@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 // Create makes the group at path, relative to the tops, and puts it under the
@@ -40,10 +41,18 @@ func (r *Root) Create(path string, want Controllers) (*Cgroup, error) {
 		return nil, err
 	}
 	c := &Cgroup{root: r, path: path, nodes: make([]*node, 0, len(r.hierarchies))}
+	// Who makes the directory in the unified tree has the name in all of them:
+	// of several that create one path, one wins.
+	trees := make([]*hierarchy, 0, len(r.hierarchies))
+	if r.unified != nil {
+		trees = append(trees, r.unified)
+	}
 	for _, h := range r.hierarchies {
-		if h != r.unified && h.controllers&want == 0 {
-			continue
+		if h != r.unified && h.controllers&want != 0 {
+			trees = append(trees, h)
 		}
+	}
+	for _, h := range trees {
 		if err := c.extend(h, want); err != nil {
 			return nil, errors.Join(err, c.discard())
 		}
@@ -126,10 +135,14 @@ func (n *node) prepare(path string, want Controllers) (Controllers, error) {
 	return n.in.controllers, nil
 }
 
-// place puts n, in a tree after those that the group is in, into a group that
-// nobody else has yet.
+// place puts n into a group that nobody else has yet. Trees come in the root's
+// order, but for the unified one, which may come first.
 func (c *Cgroup) place(n *node, under Controllers) {
-	c.nodes = append(c.nodes, n)
+	i := len(c.nodes)
+	if c.uni != nil {
+		i--
+	}
+	c.nodes = slices.Insert(c.nodes, i, n)
 	if n.in == c.root.unified {
 		c.uni = n
 	}

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -183,45 +182,44 @@ func removeRaw(tb testing.TB, h *hierarchy, name string) {
 	require.NoError(tb, dir.Close())
 }
 
-// Of many that create one path, one wins, and the others leave its group alone.
+// Of many that create one path, one wins, whatever controllers they want, and
+// the others leave its group alone.
 func TestCreateRace(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	r := openRoot(t)
+	wants := []Controllers{0}
+	if r.unified != nil {
+		wants = append(wants, ControllersOf(ControllerPIDs), ControllersOf(ControllerCPU))
+	}
 	rounds := 20
 	if testutil.Emulated() {
 		rounds = 3
 	}
 	for range rounds {
 		name := testutil.CgroupName(t)
-		var won atomic.Pointer[Cgroup]
-		var wins atomic.Int32
+		won := make(chan *Cgroup, 4)
 		var wg sync.WaitGroup
-		for range 4 {
+		for i := range cap(won) {
 			wg.Go(func() {
-				c, err := r.Create(name, 0)
+				c, err := r.Create(name, wants[i%len(wants)])
 				if err == nil {
-					wins.Add(1)
-					won.Store(c)
+					won <- c
 				} else {
 					assert.ErrorIs(t, err, os.ErrExist)
 				}
 			})
 		}
 		wg.Wait()
-		require.LessOrEqual(t, wins.Load(), int32(1))
-		if wins.Load() == 0 {
-			// Each may find another's directory in some tree: all lose, nothing stays.
-			_, err := r.Open(name)
-			require.ErrorIs(t, err, os.ErrNotExist)
-			continue
-		}
-		c := won.Load()
+		require.Len(t, won, 1)
+		c := <-won
 		for _, n := range c.places() {
 			assert.False(t, n.gone(), n.dir.Path())
 		}
 		require.NoError(t, c.Remove(t.Context()))
 		require.NoError(t, c.Close())
+		_, err := r.Open(name)
+		require.ErrorIs(t, err, os.ErrNotExist)
 	}
 }
 

@@ -102,7 +102,8 @@ func (r *Root) find(at string, mounts []mount) error {
 	// there is (nsdelegate, memory_recursiveprot), so that one comes first.
 	for _, m := range mounts {
 		if m.v2 && m.root == "/" {
-			if err := r.take(m); err != nil {
+			// It may be in a directory that is closed to this user.
+			if err := r.take(m); err != nil && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
 		}
@@ -181,7 +182,7 @@ func (r *Root) mountUnified() error {
 			Feature: "unified cgroup tree", Since: "Linux 5.2",
 			Reason: "no cgroup2 tree is mounted, and mounting one detached failed", Err: err,
 		}
-		return nil
+		return nil //nolint:nilerr // kept for whoever needs the tree
 	}
 	return r.add(&hierarchy{v2: true, dir: dir, root: "/", detached: true})
 }
