@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	quotaText   = 100000 // the kernel's period for a new group, in us
 	weightIdle  = "an idle group has no weight: the kernel refuses one. Switch Idle off in the same update"
 	idleForgets = "last, because the kernel forgets the weight of an idle group"
 )
@@ -100,7 +99,8 @@ func (b Bandwidth) on(now bandwidth) bandwidth {
 	case unlimited:
 		return bandwidth{noLimit, now.period}
 	case clearing:
-		return bandwidth{noLimit, quotaText}
+		return bandwidth{noLimit, uint64(defaultPeriod / time.Microsecond)}
+	case unset:
 	}
 	return now
 }
