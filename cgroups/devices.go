@@ -189,6 +189,7 @@ func (d Devices) MarshalJSON() ([]byte, error) {
 		return json.Marshal(d.rules)
 	case clearing:
 		return json.Marshal(wordAll)
+	case unset, unlimited:
 	}
 	return []byte("null"), nil
 }

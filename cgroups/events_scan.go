@@ -19,8 +19,9 @@ func (e *Events) scan(f statFile, text []byte) error {
 		return e.PIDs.scan(text)
 	case fileCgroupEvents:
 		return e.scanState(text)
+	default: // the others count nothing that is an event
+		return nil
 	}
-	return nil
 }
 
 func (e *MemoryEvents) scan(text []byte) (err error) {

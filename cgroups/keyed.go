@@ -90,6 +90,7 @@ func (l Limit) amount(def uint64) uint64 {
 		return noLimit
 	case clearing:
 		return def
+	case set, unset:
 	}
 	return l.n
 }

@@ -84,8 +84,9 @@ func (s *Stats) scan(f statFile, text []byte) error {
 		return s.scanMisc(text)
 	case fileMiscEvents:
 		return s.scanMiscEvents(text)
+	default: // the others are read elsewhere
+		return nil
 	}
-	return nil
 }
 
 // trim takes the newline off a file of one value.

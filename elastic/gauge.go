@@ -143,7 +143,8 @@ func (g *gauge) sample(tripped *line) {
 	}
 	for _, l := range g.lines {
 		s := g.sampleOf(l, at)
-		change, m := none, measure{}
+		var change edge
+		var m measure
 		if l == tripped {
 			change, m = l.trip(s)
 			l.until = at + l.threshold.Window

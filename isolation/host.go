@@ -170,7 +170,7 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 		if err != nil {
 			return nil, err
 		}
-		if existing == nil {
+		if existing == s {
 			break
 		}
 		if lives, err := existing.sameSpec(ctx, spec); err != nil {
@@ -313,18 +313,19 @@ func (h *Host) Close() error {
 	return errors.Join(errs...)
 }
 
-// enter puts s among the sandboxes, unless there is one of its id already.
-func (h *Host) enter(s *Sandbox) (existing *Sandbox, err error) {
+// enter puts s among the sandboxes, unless there is one of its id already, and
+// returns the one that is there.
+func (h *Host) enter(s *Sandbox) (*Sandbox, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, ErrClosed
 	}
-	if e, ok := h.sandboxes[s.id]; ok {
-		return e, nil
+	if existing, ok := h.sandboxes[s.id]; ok {
+		return existing, nil
 	}
 	h.sandboxes[s.id] = s
-	return nil, nil
+	return s, nil
 }
 
 func (h *Host) leave(s *Sandbox) {

@@ -62,7 +62,10 @@ func (l *rootLock) operation(ctx context.Context) (done func(), err error) {
 		}
 		return func() { _ = f.Close() }, nil
 	case <-ctx.Done():
-		go func() { <-got; _ = f.Close() }()
+		go func() {
+			_ = <-got
+			_ = f.Close()
+		}()
 		return nil, fmt.Errorf("waiting for another process at %s: %w", l.turn, context.Cause(ctx))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
@@ -83,6 +84,10 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 			Cgroup: c.Cgroup, Pressure: pressure,
 			Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
 		})
+		if errors.Is(err, cgroups.ErrGone) {
+			yield(Gone{Time: time.Now()}, nil) // destroyed meanwhile
+			return
+		}
 		if err != nil {
 			yield(nil, err)
 			return

@@ -108,7 +108,10 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		return h.finish(ctx, s, "it vanished")
 	}
 	if err == nil {
-		_, err = h.enter(s)
+		var there *Sandbox
+		if there, err = h.enter(s); err == nil && there != s {
+			err = s.close() // another call of this process was first
+		}
 	}
 	if err != nil {
 		return left("it could not be taken over", errors.Join(err, rec.close()))

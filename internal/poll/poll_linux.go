@@ -118,22 +118,21 @@ func (p *Poller) Add(fd int, events Events, fn func(Events)) (Token, error) {
 func (p *Poller) Remove(t Token) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, err := p.remove(t)
-	return err
+	return p.remove(t)
 }
 
 // remove takes t out of the set. The caller holds mu; the descriptor is open
 // by Add's contract.
-func (p *Poller) remove(t Token) (entry, error) {
+func (p *Poller) remove(t Token) error {
 	e, ok := p.entries[t]
 	if !ok {
-		return entry{}, nil
+		return nil
 	}
 	delete(p.entries, t)
 	if p.closed {
-		return e, nil
+		return nil
 	}
-	return e, p.control(unix.EPOLL_CTL_DEL, e.fd, 0, 0)
+	return p.control(unix.EPOLL_CTL_DEL, e.fd, 0, 0)
 }
 
 // Arm sets the timer to run out once, after d. Zero or less stops it.
@@ -190,7 +189,7 @@ func (p *Poller) dispatch(ev *unix.EpollEvent) {
 	p.mu.Lock()
 	e, ok := p.entries[t]
 	if ok && e.once {
-		_, _ = p.remove(t) // ENOENT at most, and then it is what was wanted
+		_ = p.remove(t) // ENOENT at most, and then it is what was wanted
 	}
 	closed := p.closed
 	p.mu.Unlock()
