@@ -62,6 +62,9 @@ func Compile(s Spec) (*Program, error) {
 		args.cgroup = uint64(s.Cgroup.FD)
 		p.names[s.Cgroup.FD] = s.Cgroup.Path
 	}
+	if len(s.Calls) == 0 { // which may name any descriptor
+		p.flags |= unix.CLONE_FILES
+	}
 	args.flags = p.flags
 	for _, lower := range []func(*Program, *Spec) error{
 		(*Program).enter, (*Program).setup, (*Program).restrict, (*Program).exec,
@@ -100,6 +103,13 @@ func (p *Program) enter(s *Spec) error {
 	for _, t := range s.Tasks {
 		p.names[t.FD] = t.Path
 		p.whole(p.add(unix.SYS_WRITE, t.FD, []byte("0"), 1))
+	}
+	if p.flags&unix.CLONE_FILES != 0 {
+		// From here on the child has descriptors of its own: those below all
+		// that it needs. To copy and then close the others would cost more
+		// than all the rest where the caller has ten thousand.
+		own := p.add(unix.SYS_CLOSE_RANGE, s.needed(), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		p.labels[own] = fmt.Sprintf("close_range(%d, %d, UNSHARE)", s.needed(), ^uint32(0))
 	}
 	// These belong to root once the memory is undumpable, that is after any
 	// change of ids.
@@ -144,6 +154,21 @@ func (p *Program) enter(s *Spec) error {
 		p.add(unix.SYS_SETNS, j.FD, uintptr(j.Kind))
 	}
 	return nil
+}
+
+// needed is a number above all descriptors that the child needs once it is in
+// its cgroups. It is a multiple of 64: before commit 678379e1d4f7 ("close_range():
+// fix the logics in descriptor table trimming", Linux 6.12) a table cut elsewhere
+// had numbers in use without a file.
+func (s *Spec) needed() int {
+	most := 2
+	for _, fd := range s.Files {
+		most = max(most, fd)
+	}
+	for _, j := range s.Join {
+		most = max(most, j.FD)
+	}
+	return (most/64 + 1) * 64
 }
 
 // setup: what the new namespaces hold, and the descriptors.

@@ -49,7 +49,7 @@ func TestStepFails(t *testing.T) {
 		{"mount target", user(Spec{Namespaces: NewMount, Mounts: []Mount{{Source: "x", Target: "/no/such", Type: "tmpfs"}}}),
 			`mount("x", "/no/such", "tmpfs", 0x0, NULL)`, unix.ENOENT},
 		{"write", Spec{Writes: []Write{{Path: "/no/such", Data: "x"}}}, `open("/no/such", `, unix.ENOENT},
-		{"write refused", Spec{Writes: []Write{{Path: "/proc/self/oom_score_adj", Data: "x"}}}, `write(result of 1, "x")`, unix.EINVAL},
+		{"write refused", Spec{Writes: []Write{{Path: "/proc/self/oom_score_adj", Data: "x"}}}, `write(result of 2, "x")`, unix.EINVAL},
 		{"call", Spec{Calls: []Call{{Name: "frobnicate()", Nr: 1 << 30}}}, "frobnicate()", unix.ENOSYS},
 		{"terminal", Spec{Setsid: true, Terminal: true, Files: []int{devNull(t)}}, "ioctl(0, 0x540e)", unix.ENOTTY},
 		{"file", Spec{Files: []int{0, 1, 2, closed}}, "dup3(", unix.EBADF},
@@ -182,9 +182,9 @@ func TestSignalBeforeExec(t *testing.T) {
 		unix.SIGQUIT: "sigtimedwait", unix.SIGABRT: "sigtimedwait", unix.SIGSEGV: "sigtimedwait", unix.SIGSYS: "sigtimedwait",
 		unix.SIGTERM: "sigprocmask", unix.SIGINT: "sigprocmask", unix.Signal(40): "sigprocmask",
 	} {
-		f := flightOf(p, 1)
+		f := flightOf(p, 2) // the first gives the child descriptors of its own
 		go f.run()
-		f.reach(1)
+		f.reach(2)
 		h := f.arena.header()
 		require.NoError(t, unix.Kill(int(h.pid), sig))
 		atomic.StoreUint32(&h.mapped, 1)
