@@ -3,25 +3,20 @@
 package isolation
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/namespaces"
 )
 
 // compile turns l into the clone program. done closes what only the start
 // needs.
-func (l *Launch) compile() (p *launch.Program, done func(), err error) {
-	files, null, err := l.files()
+func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err error) {
+	files, done, err := l.files(low)
 	if err != nil {
 		return nil, nil, err
-	}
-	done = func() {
-		if null != nil {
-			_ = null.Close()
-		}
 	}
 	s := launch.Spec{
 		Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir, Files: files,
@@ -66,37 +61,24 @@ func (l *Launch) compile() (p *launch.Program, done func(), err error) {
 	return p, done, nil
 }
 
-// files are the descriptors' numbers; null, which is nil if not needed, stands in
-// for nil files.
-func (l *Launch) files() (fds []int, null *os.File, err error) {
+// files are the descriptors' numbers. They are valid until done is called.
+func (l *Launch) files(low *sys.LowFDs) (fds []int, done func(), err error) {
 	fds = make([]int, max(3, len(l.Files)))
 	for i := range fds {
-		var f *os.File
-		if i < len(l.Files) {
-			f = l.Files[i]
-		}
-		if f == nil && i < 3 {
-			if null == nil {
-				if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
-					return nil, nil, err
-				}
+		switch {
+		case i < len(l.Files) && l.Files[i] != nil:
+			// Fd of a file that is not blocking would make it so for the
+			// caller too; the raw descriptor is read without that.
+			if fds[i], err = rawFD(l.Files[i]); err != nil {
+				return nil, nil, err
 			}
-			f = null
-		}
-		if f == nil {
+		case i < 3:
+			fds[i] = low.Null()
+		default:
 			fds[i] = -1
-			continue
-		}
-		// Fd of a file that is not blocking would make it so for the caller
-		// too; the raw descriptor is read without that.
-		if fds[i], err = rawFD(f); err != nil {
-			if null != nil {
-				err = errors.Join(err, null.Close())
-			}
-			return nil, nil, err
 		}
 	}
-	return fds, null, nil
+	return low.Lend(fds)
 }
 
 func rawFD(f *os.File) (int, error) {

@@ -30,6 +30,7 @@ type nativeDriver struct {
 	root      *cgroups.Root
 	parent    *parent
 	engine    *elastic.Engine
+	low       *sys.LowFDs
 	isolators []Isolator
 }
 
@@ -60,7 +61,10 @@ func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 		return nil, err
 	}
 	d := &nativeDriver{root: root}
-	if d.engine, err = elastic.NewEngine(); err == nil {
+	if d.low, err = sys.NewLowFDs(); err == nil {
+		d.engine, err = elastic.NewEngine()
+	}
+	if err == nil {
 		d.parent, err = openParent(root, cfg.Parent, dir)
 	}
 	if err != nil {
@@ -81,6 +85,9 @@ func (d *nativeDriver) close() error {
 	}
 	if d.parent != nil {
 		errs = append(errs, d.parent.close())
+	}
+	if d.low != nil {
+		errs = append(errs, d.low.Close())
 	}
 	return errors.Join(append(errs, d.root.Close())...)
 }
@@ -141,7 +148,7 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 			}
 		}
 	}
-	program, closeFiles, err := l.compile()
+	program, closeFiles, err := l.compile(d.low)
 	if err != nil {
 		return err
 	}
