@@ -50,12 +50,15 @@ func (l *rootLock) operation(ctx context.Context) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	got := make(chan error, 1)
+	got := make(chan struct{})
 	// flock(2) knows no deadline. When ctx ends first, the goroutine ends as
 	// soon as the other process's operation does, and gives the lock up.
-	go func() { got <- flock(f, syscall.LOCK_EX) }()
+	go func() {
+		defer close(got)
+		err = flock(f, syscall.LOCK_EX)
+	}()
 	select {
-	case err := <-got:
+	case <-got:
 		if err != nil {
 			_ = f.Close()
 			return nil, err
@@ -63,7 +66,7 @@ func (l *rootLock) operation(ctx context.Context) (done func(), err error) {
 		return func() { _ = f.Close() }, nil
 	case <-ctx.Done():
 		go func() {
-			_ = <-got
+			<-got
 			_ = f.Close()
 		}()
 		return nil, fmt.Errorf("waiting for another process at %s: %w", l.turn, context.Cause(ctx))
