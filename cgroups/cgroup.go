@@ -28,6 +28,7 @@ type Root struct {
 	where       [numControllers]*hierarchy // nil: the controller is in no tree
 	noUnified   error                      // why unified is nil
 	scratch     scratch                    // what measuring reads into
+	budget      budget                     // of descriptors
 	pageSizes   pageSizes
 	pressure    machinePressure
 }
@@ -144,7 +145,7 @@ func (c *Cgroup) Own() {
 // Close frees the descriptors. The group and its processes live on. Calls that
 // run meanwhile end; later ones return [os.ErrClosed]. Closing twice is nil.
 func (c *Cgroup) Close() error {
-	errs := []error{c.CloseJoin(), c.stats.close(), c.knobs.close()}
+	errs := []error{c.CloseJoin(), c.stats.close(&c.root.budget), c.knobs.close(&c.root.budget)}
 	for _, n := range c.places() {
 		errs = append(errs, n.dir.Close())
 	}

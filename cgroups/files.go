@@ -43,10 +43,10 @@ func (k *knobFiles) get(n *node, name string) *kernfs.File {
 }
 
 // keep takes ownership of f if there is room.
-func (k *knobFiles) keep(n *node, name string, f *kernfs.File) bool {
+func (k *knobFiles) keep(b *budget, n *node, name string, f *kernfs.File) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || len(k.files) >= mostHeldKnobs {
+	if k.closed || len(k.files) >= mostHeldKnobs || !b.take(1) {
 		return false
 	}
 	k.files = append(k.files, knobFile{n, name, f})
@@ -54,10 +54,11 @@ func (k *knobFiles) keep(n *node, name string, f *kernfs.File) bool {
 }
 
 // close frees the descriptors.
-func (k *knobFiles) close() error {
+func (k *knobFiles) close(b *budget) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
+	b.give(len(k.files))
 	var errs []error
 	for _, f := range k.files {
 		errs = append(errs, f.Close())
@@ -156,7 +157,7 @@ func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err e
 	if flag == os.O_RDONLY {
 		return f, true, nil
 	}
-	if writeOnly || !t.c.knobs.keep(n, name, f) {
+	if writeOnly || !t.c.knobs.keep(&t.c.root.budget, n, name, f) {
 		t.own = append(t.own, ownFile{n, name, f})
 	}
 	return f, false, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
@@ -21,13 +22,49 @@ type held struct {
 	looked uint64 // files that were looked for, a bit each; those that are nil do not exist
 	files  [numStatFiles]*kernfs.File
 	huge   []hugeFiles
+
+	users   atomic.Int32 // uses under way
+	opened  int          // descriptors
+	charged int          // those that the root's budget knows of
+}
+
+// begin begins a use, which end ends.
+func (h *held) begin() {
+	h.users.Add(1)
+	h.mu.RLock()
+}
+
+// end ends a use. What it opened is kept if the budget allows.
+func (h *held) end(b *budget) {
+	settled := h.opened == h.charged
+	h.mu.RUnlock()
+	if h.users.Add(-1) > 0 || settled {
+		return // or the last user settles
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.users.Load() > 0 {
+		return
+	}
+	b.give(h.charged)
+	if h.charged = h.opened; b.take(h.charged) {
+		return
+	}
+	_ = h.free() // they were only read
+	h.looked, h.opened, h.charged = 0, 0, 0
 }
 
 // close frees the descriptors; later uses get [os.ErrClosed].
-func (h *held) close() error {
+func (h *held) close(b *budget) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	b.give(h.charged)
+	h.opened, h.charged = 0, 0
+	return h.free()
+}
+
+func (h *held) free() error {
 	var errs []error
 	for i, f := range h.files {
 		errs = append(errs, f.Close())
@@ -120,6 +157,9 @@ func (h *held) lookFor(f statFile, n *node) error {
 	}
 	h.files[f] = file
 	h.looked |= 1 << f
+	if file != nil {
+		h.opened++
+	}
 	return nil
 }
 
@@ -130,8 +170,11 @@ func (h *held) drop(f statFile, again bool) {
 	defer h.mu.RLock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_ = h.files[f].Close()
-	h.files[f] = nil
+	if h.files[f] != nil {
+		_ = h.files[f].Close()
+		h.files[f] = nil
+		h.opened--
+	}
 	if again {
 		h.looked &^= 1 << f
 	}

@@ -40,8 +40,8 @@ func (c *Cgroup) Pressure(r PressureResource, p *Pressure) error {
 	buf := c.root.scratch.get()
 	defer c.root.scratch.put(buf)
 	h := &c.stats
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.begin()
+	defer h.end(&c.root.budget)
 	ok, err := h.pressure(f, n, p, buf)
 	if err == nil && !ok {
 		err = n.whyNoPressure(fileName(f))

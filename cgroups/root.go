@@ -66,6 +66,7 @@ func Open(path string) (*Root, error) {
 	// Of several mounts of one hierarchy the one nearest to the top counts.
 	slices.SortStableFunc(mounts, func(a, b mount) int { return len(a.point) - len(b.point) })
 	r := &Root{}
+	r.budget.open()
 	if err := r.find(at, mounts); err != nil {
 		_ = r.Close()
 		return nil, err

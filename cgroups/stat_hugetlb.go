@@ -90,7 +90,7 @@ func (h *held) lookForHuge(n *node, sizes []uint64) error {
 	if !n.in.v2 {
 		names = &hugeNamesLegacy
 	}
-	huge := make([]hugeFiles, len(sizes))
+	huge, opened := make([]hugeFiles, len(sizes)), 0
 	for i, size := range sizes {
 		huge[i].pageSize = size
 		for j, name := range names {
@@ -102,9 +102,13 @@ func (h *held) lookForHuge(n *node, sizes []uint64) error {
 				return err
 			}
 			huge[i].files[j] = file
+			if file != nil {
+				opened++
+			}
 		}
 	}
 	h.huge = huge
+	h.opened += opened
 	return nil
 }
 

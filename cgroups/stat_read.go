@@ -10,7 +10,9 @@ package cgroups
 // the first Stat until [Cgroup.Close], some twenty of them. The files are read
 // one after the other, so figures from different files are some microseconds
 // apart. After the first call nothing is allocated, unless s meets more devices
-// than before.
+// than before. Once the root's groups hold half of the descriptors that the
+// process may have (RLIMIT_NOFILE), the files of further groups are opened for
+// each call.
 //
 // Returns an error that matches [ErrGone] if the group was removed, and a
 // [FileError] if a file cannot be read or understood; s is zero then.
@@ -32,8 +34,8 @@ func (c *Cgroup) stat(s *Stats, want Controllers, pressure bool) error {
 	buf := c.root.scratch.get()
 	defer c.root.scratch.put(buf)
 	h := &c.stats
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.begin()
+	defer h.end(&c.root.budget)
 
 	err := h.scan(s, &v, want, buf)
 	if n := v.at[ControllerHugeTLB]; err == nil && n != nil && want.Has(ControllerHugeTLB) {
@@ -97,8 +99,8 @@ func (c *Cgroup) Events(e *Events) error {
 	buf := c.root.scratch.get()
 	defer c.root.scratch.put(buf)
 	h := &c.stats
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.begin()
+	defer h.end(&c.root.budget)
 	if err := h.scanEvents(e, &v, buf); err != nil {
 		*e = Events{}
 		return err
