@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
@@ -330,5 +331,8 @@ func testCgroup2(t *testing.T, top *Dir) {
 }
 
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func([]string) int{"wait": func([]string) int { select {} }})
+	testutil.Main(m, map[string]func([]string) int{"wait": func([]string) int {
+		time.Sleep(time.Hour) // an empty select would end the program
+		return 0
+	}})
 }

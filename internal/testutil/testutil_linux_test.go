@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	Main(m, map[string]func([]string) int{
 		"cat":  func(args []string) int { fmt.Print(strings.Join(args, "|")); return 7 },
-		"wait": func([]string) int { select {} },
+		"wait": func([]string) int { time.Sleep(time.Hour); return 0 },
 	})
 }
 
