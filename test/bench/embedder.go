@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -100,28 +101,24 @@ func sandboxSpec(id string, userns, all bool) isolation.Spec {
 
 // oneSandbox makes, runs and removes a sandbox, and says how long the whole and
 // its four parts took.
-func oneSandbox(ctx context.Context, host *isolation.Host, spec isolation.Spec) ([]time.Duration, error) {
+func oneSandbox(ctx context.Context, host *isolation.Host, spec isolation.Spec) (times []time.Duration, err error) {
 	t0 := time.Now()
 	s, err := host.Create(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	t1 := time.Now()
-	if err := s.Start(ctx, os.Stdin, os.Stderr, os.Stderr); err != nil {
-		return nil, err
-	}
+	err = s.Start(ctx, os.Stdin, os.Stderr, os.Stderr)
 	t2 := time.Now()
-	st, err := s.Wait(ctx)
-	if err != nil {
-		return nil, err
+	var st isolation.ExitStatus
+	if err == nil {
+		st, err = s.Wait(ctx)
 	}
 	t3 := time.Now()
-	if err := s.Destroy(ctx); err != nil {
-		return nil, err
-	}
+	err = errors.Join(err, s.Destroy(ctx))
 	t4 := time.Now()
-	if !st.Known || st.Code != 0 {
-		return nil, fmt.Errorf("/bin/true: %s", st)
+	if err == nil && (!st.Known || st.Code != 0) {
+		err = fmt.Errorf("/bin/true: %s", st)
 	}
-	return []time.Duration{t4.Sub(t0), t1.Sub(t0), t2.Sub(t1), t3.Sub(t2), t4.Sub(t3)}, nil
+	return []time.Duration{t4.Sub(t0), t1.Sub(t0), t2.Sub(t1), t3.Sub(t2), t4.Sub(t3)}, err
 }

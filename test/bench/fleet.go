@@ -25,10 +25,11 @@ import (
 // fleetResult is what the worker of the last table found.
 type fleetResult struct {
 	Sandboxes   int
-	Stopped     string // why it are not as many as asked for
+	Measured    int    // how many of them could be measured
+	Stopped     string // why not all, or not as many as asked for
 	First, Last time.Duration
-	Heap        int64 // bytes each
-	Descriptors int   // each
+	Heap        int64  // bytes each
+	Descriptors [2]int // each, before and after they were measured
 	Sweep       time.Duration
 	Goroutines  [2]int // without and with them
 	Threads     [2]int
@@ -50,6 +51,10 @@ func fleetTable(ctx context.Context, p *place, o options) (*table, error) {
 		return nil, err
 	}
 	rate := float64(res.First) / float64(max(1, res.Last))
+	fit := float64(res.Sandboxes)
+	if res.Stopped != "" {
+		fit = float64(min(res.Sandboxes, max(0, res.Measured)))
+	}
 	value := func(name, column string, v float64, bars ...bar) *row {
 		return &row{Name: name, Values: map[string]float64{column: v}, Bars: bars}
 	}
@@ -58,12 +63,14 @@ func fleetTable(ctx context.Context, p *place, o options) (*table, error) {
 		Title:   fmt.Sprintf("%d idle sandboxes in one agent", res.Sandboxes),
 		Columns: []string{"time", "(count)", "ratio x"},
 		Rows: []*row{
+			value("sandboxes that fit", "(count)", fit, atLeast("sandboxes", fit, float64(o.sandboxes))),
 			value("create and start, each of the first tenth", "time", float64(res.First)),
 			value("create and start, each of the last tenth", "time", float64(res.Last)),
 			value("rate of the last to that of the first", "ratio x", rate, atLeast("ratio x", rate, 0.7)),
 			value("heap each, bytes", "(count)", float64(res.Heap), atMost("bytes", float64(res.Heap), 16<<10)),
-			value("descriptors each", "(count)", float64(res.Descriptors)),
-			value("one sweep: Stat of all", "time", float64(res.Sweep)),
+			value("descriptors each, started", "(count)", float64(res.Descriptors[0])),
+			value("descriptors each, measured too", "(count)", float64(res.Descriptors[1])),
+			sweepRow(res),
 			value("goroutines more", "(count)", float64(res.Goroutines[1]-res.Goroutines[0]),
 				atMost("goroutines", float64(res.Goroutines[1]-res.Goroutines[0]), 0)),
 			// The runtime makes threads as it pleases; what matters is that they do not grow with the sandboxes.
@@ -73,9 +80,17 @@ func fleetTable(ctx context.Context, p *place, o options) (*table, error) {
 		},
 	}
 	if res.Stopped != "" {
-		t.Notes = append(t.Notes, fmt.Sprintf("not %d sandboxes: %s", o.sandboxes, res.Stopped))
+		t.Notes = append(t.Notes, "more did not fit: "+res.Stopped)
 	}
 	return t, nil
+}
+
+func sweepRow(res fleetResult) *row {
+	r := &row{Name: "one sweep: Stat of all", Values: map[string]float64{}}
+	if res.Sweep > 0 {
+		r.Values["time"] = float64(res.Sweep)
+	}
+	return r
 }
 
 // fleet is the agent.
@@ -88,12 +103,33 @@ func fleet(args []string) (err error) {
 		return err
 	}
 	ctx := context.Background()
-	host, err := isolation.Open(ctx, isolation.Config{Root: *state, Parent: *name})
+	cfg := isolation.Config{Root: *state, Parent: *name}
+	host, err := isolation.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, host.Remove(ctx), host.Close()) }()
-
+	var res fleetResult
+	defer func() {
+		if res.Stopped != "" {
+			// Without descriptors nothing can be destroyed either. A new host
+			// begins with few.
+			if err = errors.Join(err, host.Close()); err == nil {
+				host, err = isolation.Open(ctx, cfg)
+			}
+			if err != nil {
+				return
+			}
+		}
+		begin, n := time.Now(), 0
+		for s := range host.Sandboxes(nil) {
+			err = errors.Join(err, s.Destroy(ctx))
+			n++
+		}
+		res.Destroy = time.Since(begin) / time.Duration(max(1, n))
+		if err = errors.Join(err, host.Remove(ctx), host.Close()); err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(res)
+		}
+	}()
 	// One beforehand, so that what is made once is not counted.
 	var st cgroups.Stats
 	warm, err := start(ctx, host, "warm", &st)
@@ -103,15 +139,9 @@ func fleet(args []string) (err error) {
 	if err := warm.Destroy(ctx); err != nil {
 		return err
 	}
-	var res fleetResult
 	heap, descriptors := settled(), entries("/proc/self/fd")
 	res.Goroutines[0], res.Threads[0] = runtime.NumGoroutine(), entries("/proc/self/task")
 	all := make([]*isolation.Sandbox, 0, *n)
-	defer func() {
-		for _, s := range all {
-			err = errors.Join(err, s.Destroy(ctx))
-		}
-	}()
 	var times []time.Duration
 	for i := range *n {
 		begin := time.Now()
@@ -128,21 +158,18 @@ func fleet(args []string) (err error) {
 	}
 	res.Sandboxes = len(all)
 	tenth := max(1, len(times)/10)
-	res.First, res.Last = median(times[:tenth]), median(times[len(times)-tenth:])
+	res.Descriptors[0] = (entries("/proc/self/fd") - descriptors) / max(1, len(all))
+	res.First, res.Last = median(times[:min(tenth, len(times))]), median(times[max(0, len(times)-tenth):])
 	if err := sweep(all, &st, &res); err != nil {
 		return err
 	}
 	res.Heap = (settled() - heap) / int64(max(1, len(all)))
-	res.Descriptors = (entries("/proc/self/fd") - descriptors) / max(1, len(all))
-	res.Goroutines[1], res.Threads[1] = runtime.NumGoroutine(), entries("/proc/self/task")
-	begin := time.Now()
-	for _, s := range all {
-		if err := s.Destroy(ctx); err != nil {
-			return err
-		}
+	if n := entries("/proc/self/fd"); n > 0 { // with none left, they cannot be counted
+		res.Descriptors[1] = (n - descriptors) / max(1, len(all))
 	}
-	res.Destroy = time.Since(begin) / time.Duration(max(1, len(all)))
-	return json.NewEncoder(os.Stdout).Encode(res)
+	res.Goroutines[1], res.Threads[1] = runtime.NumGoroutine(), entries("/proc/self/task")
+	runtime.KeepAlive(all)
+	return nil
 }
 
 // start makes an idle sandbox and, if st is given, measures it once.
@@ -165,10 +192,10 @@ func sweep(all []*isolation.Sandbox, st *cgroups.Stats, res *fleetResult) error 
 	var times []time.Duration
 	for range 6 {
 		begin := time.Now()
-		for _, s := range all {
+		for i, s := range all {
 			err := s.Stat(st)
 			if errors.Is(err, syscall.EMFILE) {
-				res.Stopped = "they cannot all be measured: " + err.Error()
+				res.Measured, res.Stopped = i, err.Error()
 				return nil
 			}
 			if err != nil {
@@ -177,7 +204,7 @@ func sweep(all []*isolation.Sandbox, st *cgroups.Stats, res *fleetResult) error 
 		}
 		times = append(times, time.Since(begin))
 	}
-	res.Sweep = median(times[1:])
+	res.Measured, res.Sweep = len(all), median(times[1:])
 	return nil
 }
 

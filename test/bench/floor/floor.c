@@ -281,6 +281,15 @@ static long long since(int i, int j)
 	return (when[j].tv_sec - when[i].tv_sec) * 1000000000LL + (when[j].tv_nsec - when[i].tv_nsec);
 }
 
+// tidy removes what a cycle that failed has left.
+static void tidy(void)
+{
+	for (int i = 0; !plain && i < nv1; i++)
+		unlinkat(v1[i].root, name, AT_REMOVEDIR);
+	if (!plain && have_v2)
+		unlinkat(v2.root, name, AT_REMOVEDIR);
+}
+
 static void cycle(void)
 {
 	now(0);
@@ -403,6 +412,7 @@ int main(int argc, char **argv)
 	}
 	if (plain)
 		nv1 = have_v2 = 0;
+	atexit(tidy);
 	while (prctl(PR_CAPBSET_READ, last_cap + 1, 0, 0, 0) >= 0)
 		last_cap++;
 	if (heap > 0) {
