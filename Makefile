@@ -7,7 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast check test-go vm bench fuzz fmt lint deps
+.PHONY: help demo test test-fast check test-go vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,8 +36,20 @@ test-go:
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)
 
-bench: ## compare with the peers, side by side
+bench: bench-deps ## compare with the peers, side by side; BENCH="-rounds 200 -check"
 	cd test/bench && go run . $(BENCH)
+
+bench-check: ## see that the comparison works
+	cd test/bench && go vet . && go run . -rounds 1 -quick
+
+# As root on Debian; otherwise a contestant that is missing says so in its row.
+bench-deps:
+	@need=; for t in gcc:gcc:libc6-dev crun:crun runc:runc; do \
+		command -v $${t%%:*} >/dev/null || need="$$need $$(echo $${t#*:} | tr : ' ')"; done; \
+	if [ -n "$$need" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		set -x; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
+	fi
 
 FUZZTIME = 10s
 fuzz: ## run every fuzz target for FUZZTIME
