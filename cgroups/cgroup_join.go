@@ -11,12 +11,14 @@ import (
 // belong to the [Cgroup] and are valid until its CloseJoin or Close.
 type Join struct {
 	// Unified is the group's directory in the cgroup2 tree, for clone3(2) with
-	// CLONE_INTO_CGROUP; -1 if there is none.
+	// CLONE_INTO_CGROUP; -1 if there is none, or if this kernel would not give
+	// a process that is born there the group's cpuset.
 	Unified int
 
-	// Tasks are the group's v1 tasks files, open for writing: a thread that
-	// writes "0" moves itself, without the lock that makes moving another
-	// process slow. Empty on a Unified root.
+	// Tasks are files open for writing: a thread that writes "0" moves itself.
+	// They are the group's v1 tasks files, which do without the lock that makes
+	// moving another process slow, and the unified cgroup.procs where Unified
+	// is -1 for the sake of the cpuset.
 	Tasks []int
 }
 
@@ -30,6 +32,21 @@ func (c *Cgroup) Join() (Join, error) {
 		if n.in.v2 {
 			if j.Unified = n.dir.FD(); j.Unified < 0 {
 				return Join{}, &FileError{Op: "open", Path: n.dir.Path(), Err: os.ErrClosed}
+			}
+			if n != c.node(ControllerCPUSet) {
+				continue
+			}
+			// The cpuset may have changed since an earlier Join.
+			f, err := n.bornElsewhere()
+			if err != nil {
+				return Join{}, err
+			}
+			if err := n.tasks.Close(); err != nil {
+				return Join{}, errors.Join(err, f.Close())
+			}
+			if n.tasks = f; f != nil {
+				j.Unified = -1
+				j.Tasks = append(j.Tasks, f.FD())
 			}
 			continue
 		}

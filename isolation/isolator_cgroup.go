@@ -64,10 +64,7 @@ func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
 
 // Started sets what was held back, and gives up the descriptors that only a
 // start needs.
-func (i *cgroupIsolator) Started(ctx context.Context, c *Container, pid int) error {
-	if err := c.Cgroup.Settle(pid); err != nil {
-		return err
-	}
+func (i *cgroupIsolator) Started(ctx context.Context, c *Container, _ int) error {
 	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
 		if _, err := c.Cgroup.Update(ctx, later); err != nil {
 			return err

@@ -5,11 +5,12 @@
 package launch
 
 import (
-	"fmt"
 	"os/signal"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/sys"
 )
 
 // files moves the descriptors to their places. What a later place takes from a
@@ -80,13 +81,6 @@ func ignoredSignals() []int {
 // that shares memory. No call answers this, so a release is looked at, and only
 // to refuse.
 func timeAtExec() bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
-		return false
-	}
-	return major > 6 || major == 6 && minor >= 2
+	old, err := sys.ReleaseBefore(6, 2)
+	return err == nil && !old
 }

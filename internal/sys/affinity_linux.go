@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"fmt"
 	"os"
 	"unsafe"
 
@@ -39,11 +40,18 @@ func Affinity(tid int) (m CPUMask, err error) {
 	return m, nil
 }
 
-// SetAffinity says which CPUs the task tid may run on (sched_setaffinity(2)).
-func SetAffinity(tid int, m *CPUMask) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), unsafe.Sizeof(*m), uintptr(unsafe.Pointer(m)))
-	if errno != 0 {
-		return os.NewSyscallError("sched_setaffinity", errno)
+// ReleaseBefore reports whether the running kernel calls itself older than
+// major.minor. It is for refusing what old kernels do wrong; what a kernel can
+// do is asked of the kernel.
+func ReleaseBefore(major, minor int) (bool, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false, os.NewSyscallError("uname", err)
 	}
-	return nil
+	var is [2]int
+	release := unix.ByteSliceToString(u.Release[:])
+	if _, err := fmt.Sscanf(release, "%d.%d", &is[0], &is[1]); err != nil {
+		return false, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return is[0] < major || is[0] == major && is[1] < minor, nil
 }

@@ -20,5 +20,5 @@ func (*CPUMask) Within(*CPUMask) bool { return true }
 // Affinity returns ErrNotSupported.
 func Affinity(int) (CPUMask, error) { return CPUMask{}, errAffinity }
 
-// SetAffinity returns ErrNotSupported.
-func SetAffinity(int, *CPUMask) error { return errAffinity }
+// ReleaseBefore returns ErrNotSupported.
+func ReleaseBefore(int, int) (bool, error) { return false, errAffinity }
