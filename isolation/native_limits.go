@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"slices"
 	"time"
 
@@ -84,8 +85,11 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 			Cgroup: c.Cgroup, Pressure: pressure,
 			Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
 		})
-		if errors.Is(err, cgroups.ErrGone) {
-			yield(Gone{Time: time.Now()}, nil) // destroyed meanwhile
+		switch {
+		case errors.Is(err, cgroups.ErrGone):
+			yield(Gone{Time: time.Now()}, nil)
+			return
+		case errors.Is(err, os.ErrClosed): // destroyed meanwhile, or the host was closed
 			return
 		}
 		if err != nil {
@@ -110,7 +114,7 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 				if !yield(ev, nil) {
 					return
 				}
-			case ctx.Err() != nil || errors.Is(err, io.EOF):
+			case ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed):
 				return
 			case errors.Is(context.Cause(next), errEnded):
 				d.last(w, b, yield)
