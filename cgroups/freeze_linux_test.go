@@ -5,6 +5,7 @@ package cgroups
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,25 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// Under emulation an empty frozen group keeps v1's freezer in use until the
+// machine is thrown away. The kernel patches its own code (the static key
+// freezer_active, since Linux 6.1) when the first group freezes and when the
+// last one thaws, and qemu's translator sometimes keeps the breakpoint that is
+// there meanwhile: every processor that then takes a signal hangs at that
+// instruction of get_signal.
+func init() {
+	if !testutil.Emulated() {
+		return
+	}
+	mounts, _ := testutil.CgroupMounts()
+	for _, m := range mounts {
+		if !m.V2 && slices.Contains(m.Controllers, "freezer") {
+			_ = os.Mkdir(m.Path+"/hold", 0o755)
+			_ = os.WriteFile(m.Path+"/hold/"+fileFreezer, []byte("FROZEN"), 0)
+		}
+	}
+}
 
 // freezers are the ways to freeze.
 func freezers(c *Cgroup) map[string]*Cgroup {
