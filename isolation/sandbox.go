@@ -262,9 +262,9 @@ func (s *Sandbox) Stat(st *cgroups.Stats) error {
 }
 
 // Watch tells what happens to the sandbox, in order, until it is destroyed,
-// its process has ended, the host is closed or ctx ends: pressure above each of the given
-// thresholds (none given: [DefaultThresholds]), lack of memory, limits hit,
-// and the exit as the last event. Events that the consumer was too slow for
+// its process has ended, the host is closed or ctx ends: pressure above each of
+// the given thresholds (none given: [DefaultThresholds]), lack of memory, limits
+// hit, and the exit as the last event. Events that the consumer was too slow for
 // are counted in a [Lost]; none is lost silently. An error ends the sequence.
 func (s *Sandbox) Watch(ctx context.Context, pressure ...elastic.Threshold) iter.Seq2[Event, error] {
 	d, ok := s.driver.(Watcher)
