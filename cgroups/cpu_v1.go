@@ -27,6 +27,22 @@ var cpuFilesV1 = &cpuFiles{
 	setBandwidth: setBandwidthV1,
 }
 
+// WeightOfShares is the weight that v1's cpu.shares stand for: the runtimes'
+// current quadratic formula, by which 1024 shares, v1's default, are weight 100,
+// v2's. Shares outside of 2 to 262144 count as the nearest of these, as the
+// kernel takes them.
+func WeightOfShares(shares uint64) Weight { return WeightOf(weightOfShares(shares)) }
+
+// Shares is the weight as v1's cpu.shares, if there is a weight or the default.
+// Several numbers of shares have the same weight; this is the largest, and
+// [WeightOfShares] makes the weight of it again.
+func (w Weight) Shares() (n uint64, ok bool) {
+	if w.is == unset {
+		return 0, false
+	}
+	return sharesOf(w.number()), true
+}
+
 // weightOfShares is the runtimes' current conversion (opencontainers/cgroups
 // since v0.0.5, crun since 1.23): a curve in log2(shares) through 2 -> 1,
 // 1024 -> 100 and 262144 -> 10000.

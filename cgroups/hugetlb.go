@@ -2,11 +2,31 @@
 
 package cgroups
 
-import "strconv"
+import (
+	"math/bits"
+	"strconv"
+	"strings"
+)
 
-// pageSizeName is the kernel's name of a huge page size (mem_fmt in
+// ParsePageSize reads a huge page size in the form of [PageSizeName].
+func ParsePageSize(name string) (uint64, error) {
+	for i, unit := range []string{"KB", "MB", "GB"} {
+		digits, ok := strings.CutSuffix(name, unit)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 20)
+		size := n << (10 * (i + 1))
+		if err == nil && bits.OnesCount64(size) == 1 && PageSizeName(size) == name {
+			return size, nil
+		}
+	}
+	return 0, &InvalidError{Field: "hugetlb", Value: name, Reason: "not a size of huge pages such as 2MB"}
+}
+
+// PageSizeName is the kernel's name of a huge page size, "2MB" (mem_fmt in
 // mm/hugetlb_cgroup.c).
-func pageSizeName(size uint64) string {
+func PageSizeName(size uint64) string {
 	switch {
 	case size >= 1<<30:
 		return strconv.FormatUint(size>>30, 10) + "GB"
@@ -18,7 +38,7 @@ func pageSizeName(size uint64) string {
 
 // hugetlbFile is where the limit of huge pages in use, or reserved, is.
 func hugetlbFile(version int, size uint64, reserved bool) string {
-	f := "hugetlb." + pageSizeName(size)
+	f := "hugetlb." + PageSizeName(size)
 	if reserved {
 		f += ".rsvd"
 	}

@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,21 @@ func (p *planner) io(k IO) error {
 	return p.ioV2(k)
 }
 
+// WeightOfBFQ is the weight that a weight of the bfq scheduler stands for, 1 to
+// 1000 with a default of 100, as in blkio.weight of v1 and of the runtimes;
+// [Resources.Validate] refuses what is made of others. It is the smallest weight
+// that is written to bfq as n.
+func WeightOfBFQ(n uint16) Weight { return WeightOf(weightOfBFQ(n)) }
+
+// BFQ is the weight as one of the bfq scheduler, if there is a weight or the
+// default. Above 100 eleven weights share one of bfq's.
+func (w Weight) BFQ() (n uint16, ok bool) {
+	if w.is == unset {
+		return 0, false
+	}
+	return bfqWeight(w.number()), true
+}
+
 // bfqWeight is a weight in bfq's range, 1 to 1000, by the curve that systemd
 // uses: equal up to the default, 100, and compressed above it.
 func bfqWeight(w uint16) uint16 {
@@ -37,7 +53,7 @@ func weightOfBFQ(b uint16) uint16 {
 	if b <= defaultWeight {
 		return b
 	}
-	return defaultWeight + (b-defaultWeight)*11
+	return uint16(min(defaultWeight+(uint32(b)-defaultWeight)*11, math.MaxUint16))
 }
 
 // number is the duration in microseconds; clearing is 0.

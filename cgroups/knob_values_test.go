@@ -92,6 +92,31 @@ func TestShares(t *testing.T) {
 	}
 	assert.Equal(t, uint16(100), bfqWeight(100))
 	assert.Equal(t, uint16(1000), bfqWeight(10000))
+
+	n, ok := DefaultWeight().Shares()
+	assert.True(t, ok)
+	assert.Equal(t, uint64(1024), n)
+	_, ok = Weight{}.Shares()
+	assert.False(t, ok)
+	_, ok = Weight{}.BFQ()
+	assert.False(t, ok)
+	for _, beyond := range []uint16{0, 1001, math.MaxUint16} {
+		require.ErrorIs(t, Resources{IO: IO{Weight: WeightOfBFQ(beyond)}}.Validate(), ErrInvalid, "%d", beyond)
+	}
+}
+
+func TestPageSizes(t *testing.T) {
+	for shift := 12; shift <= 40; shift++ {
+		name := PageSizeName(1 << shift)
+		size, err := ParsePageSize(name)
+		require.NoError(t, err, name)
+		assert.Equal(t, uint64(1)<<shift, size)
+	}
+	for _, bad := range []string{"", "2", "MB", "3MB", "02MB", "-2MB", "2mb", "2048KB", "1024MB", "2MB ", "99999999999999999999KB"} {
+		size, err := ParsePageSize(bad)
+		require.ErrorIs(t, err, ErrInvalid, bad)
+		assert.Zero(t, size)
+	}
 }
 
 func TestDeviceRules(t *testing.T) {

@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup2/stats"
@@ -54,7 +53,7 @@ func FromStats(s *cgroups.Stats) *stats.Metrics {
 	}
 	for _, h := range s.HugeTLB {
 		m.Hugetlb = append(m.Hugetlb, &stats.HugeTlbStat{
-			Pagesize: pageSize(h.PageSize), Current: number(h.Current), Max: limit(h.Max), Failcnt: number(h.Failures),
+			Pagesize: cgroups.PageSizeName(h.PageSize), Current: number(h.Current), Max: limit(h.Max), Failcnt: number(h.Failures),
 		})
 	}
 	return m
@@ -146,17 +145,4 @@ func limit(l cgroups.Limit) uint64 {
 	}
 	n, _ := l.Value()
 	return n
-}
-
-// pageSize is the size as the hugetlb files have it in their names.
-func pageSize(n uint64) string {
-	for _, u := range []struct {
-		shift int
-		name  string
-	}{{30, "GB"}, {20, "MB"}} {
-		if n >= 1<<u.shift {
-			return strconv.FormatUint(n>>u.shift, 10) + u.name
-		}
-	}
-	return strconv.FormatUint(n>>10, 10) + "KB"
 }
