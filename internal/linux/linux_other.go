@@ -24,3 +24,9 @@ func PIDOf(int) (int, error) { return 0, onlyLinux("pidfd") }
 
 // Exists is not supported here.
 func Exists(int) error { return onlyLinux("pidfd") }
+
+// ReadCPUTimes is not supported here.
+func ReadCPUTimes() (CPUTimes, error) { return CPUTimes{}, onlyLinux("/proc/stat") }
+
+// ReadMemInfo is not supported here.
+func ReadMemInfo() (MemInfo, error) { return MemInfo{}, onlyLinux("/proc/meminfo") }

@@ -114,3 +114,22 @@ func readFile(path string) ([]byte, error) {
 	}
 	return nil, fe
 }
+
+// ReadCPUTimes reads /proc/stat.
+func ReadCPUTimes() (CPUTimes, error) { return readParsed("/proc/stat", ParseCPUTimes) }
+
+// ReadMemInfo reads /proc/meminfo.
+func ReadMemInfo() (MemInfo, error) { return readParsed("/proc/meminfo", ParseMemInfo) }
+
+func readParsed[T any](path string, parse func([]byte) (T, error)) (T, error) {
+	b, err := readFile(path)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	v, err := parse(b)
+	if err != nil {
+		return v, parseError(path, b, err)
+	}
+	return v, nil
+}
