@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package elastic turns pressure into events.
+// Package elastic turns pressure into events, and events into decisions.
 //
 // # Model
+//
+// There are two halves. The lower one, [Engine] and [Watch], tells at once what
+// happens to groups. The upper one looks once a second at everything: a [Meter]
+// makes a [Snapshot], a [Monitor] grades who suffers from what, each [Policy] says
+// what it wants done, a [Planner] holds that to the rules of the ladder, the
+// embedder may veto it, and a [Controller] does it and looks whether it helped.
+// Everything between the measuring and the doing is pure: a recorded trace gives
+// the same decisions again (see [Replay]).
 //
 // An [Engine] watches any number of groups, the machine and the ends of
 // processes with one goroutine on one thread. A [Watch] is the reader of one
@@ -24,10 +32,20 @@
 // A group's own CPU quota makes cpu pressure. [Pressure].Throttled says how much
 // of that there was, so that a quota is not taken for a busy machine.
 //
+// # Corrections
+//
+// Best-effort work is squeezed for the sake of everybody else, and in this order:
+// throttled, reclaimed from, frozen, killed. What can be taken back comes first; a
+// kill needs something milder before it, and time between kills. Each correction
+// says why, from which figures, and what it expects, and it is told afterwards
+// whether that came true. A knob of a class of sandboxes belongs to one policy,
+// so two never fight over it. The formulas are those of published controllers,
+// named in each policy's comment.
+//
 // # Limits of this package
 //
 // Windows are from 500 ms to 10 s, as the kernel's. What happens and passes
 // between two looks at a file (a group that is empty for a moment) may not be
-// seen. A v1 group that is renamed may be gone without [Gone]. The engine never
-// logs, and acts on nothing: it tells.
+// seen. A v1 group that is renamed may be gone without [Gone]. The package never
+// logs.
 package elastic

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package elastic
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/linux"
+)
+
+// Meter makes snapshots of a fleet: it remembers the counters of the last one, so
+// that the next has rates. It is not safe for concurrent use.
+type Meter struct {
+	fleet   Fleet
+	first   time.Time
+	last    time.Time
+	cpu     time.Duration // of the machine
+	stalls  [3]cgroups.Pressure
+	before  map[string]*counted
+	missing map[string]error // why a sandbox is not in the last snapshot
+}
+
+// counted is what was read of a sandbox.
+type counted struct {
+	target    Target
+	now, then *cgroups.Stats // then is nil at first
+}
+
+// NewMeter makes a meter that has measured nothing.
+func NewMeter(f Fleet) *Meter {
+	return &Meter{fleet: f, before: make(map[string]*counted), missing: make(map[string]error)}
+}
+
+// Read measures everything now. A sandbox that cannot be measured is left out,
+// and [Meter.Missing] says why; the machine must be measurable.
+//
+// Its own clock is the monotonic one, so Elapsed is right when the wall clock
+// jumps.
+func (m *Meter) Read() (*Snapshot, error) {
+	now := time.Now()
+	if m.first.IsZero() {
+		m.first = now
+	}
+	s := &Snapshot{Time: now.Round(0), At: now.Sub(m.first)}
+	if !m.last.IsZero() {
+		s.Elapsed = now.Sub(m.last)
+	}
+	m.last = now
+	if err := m.machine(s); err != nil {
+		return nil, err
+	}
+	clear(m.missing)
+	present := make(map[string]*counted)
+	for t := range m.fleet.Targets() {
+		id := t.ID()
+		c := m.before[id]
+		if c == nil || c.target != t {
+			c = &counted{target: t, now: new(cgroups.Stats)}
+		} else if c.then == nil {
+			c.then, c.now = c.now, new(cgroups.Stats)
+		} else {
+			c.then, c.now = c.now, c.then
+		}
+		u, err := c.use(s.Elapsed)
+		switch {
+		case errors.Is(err, cgroups.ErrGone):
+			continue
+		case err != nil:
+			m.missing[id] = err
+			continue
+		}
+		present[id] = c
+		s.Sandboxes = append(s.Sandboxes, u)
+	}
+	m.before = present
+	slices.SortFunc(s.Sandboxes, func(a, b Use) int { return strings.Compare(a.ID, b.ID) })
+	return s, nil
+}
+
+// Missing is which sandboxes the last snapshot lacks, and why.
+func (m *Meter) Missing() map[string]error { return m.missing }
+
+func (m *Meter) machine(s *Snapshot) error {
+	cpu, err := linux.ReadCPUTimes()
+	if err != nil {
+		return err
+	}
+	mem, err := linux.ReadMemInfo()
+	if err != nil {
+		return err
+	}
+	s.Machine = MachineUse{
+		CPUs:   float64(cpu.CPUs),
+		Memory: mem.Total, Free: mem.Available, Swap: mem.SwapTotal, SwapFree: mem.SwapFree,
+	}
+	var stalls [3]cgroups.Pressure
+	for i, r := range []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO} {
+		// A machine without pressure files has no stalls to tell of.
+		if err := m.fleet.Pressure(r, &stalls[i]); err != nil && !errors.Is(err, cgroups.ErrNotSupported) {
+			return err
+		}
+	}
+	if s.Elapsed > 0 {
+		s.Machine.CPU = min(perSecond(m.cpu, cpu.Busy, s.Elapsed), s.Machine.CPUs)
+		s.Machine.Stalls.CPU = stall(m.stalls[0], stalls[0], s.Elapsed, 0)
+		s.Machine.Stalls.Memory = stall(m.stalls[1], stalls[1], s.Elapsed, 0)
+		s.Machine.Stalls.IO = stall(m.stalls[2], stalls[2], s.Elapsed, 0)
+	}
+	m.cpu, m.stalls = cpu.Busy, stalls
+	return nil
+}
+
+// use reads c's target and says what it did since the last time.
+func (c *counted) use(elapsed time.Duration) (Use, error) {
+	t := c.target
+	if err := t.Stat(c.now); err != nil {
+		return Use{}, err
+	}
+	limits, err := t.Limits()
+	if err != nil {
+		return Use{}, err
+	}
+	frozen, err := t.Frozen()
+	if err != nil {
+		return Use{}, err
+	}
+	now, then := c.now, c.then
+	u := Use{ID: t.ID(), Class: t.Class(), Frozen: frozen, Service: t.Service()}
+	u.CPUMax, _ = limits.CPU.Max.CPUs()
+	u.CPUBase, _ = t.Asked().CPU.Max.CPUs()
+	u.MemoryMax, _ = limits.Memory.Max.Value()
+	low, _ := limits.Memory.Low.Value()
+	least, _ := limits.Memory.Min.Value()
+	u.MemoryMin = max(low, least)
+	u.Memory = value(now.Memory.Current)
+	u.File = value(now.Memory.ActiveFile) + value(now.Memory.InactiveFile)
+	u.Swapped = value(now.Memory.Swap)
+	if then == nil || elapsed <= 0 {
+		return u, nil
+	}
+	u.CPU = perSecond(duration(then.CPU.Usage), duration(now.CPU.Usage), elapsed)
+	throttled := grownTime(then.CPU.ThrottledTime, now.CPU.ThrottledTime)
+	if periods := grown(then.CPU.Periods, now.CPU.Periods); periods > 0 {
+		u.Throttled = min(1, float64(grown(then.CPU.Throttled, now.CPU.Throttled))/float64(periods))
+	}
+	u.Growth = (float64(value(now.Memory.Current)) - float64(value(then.Memory.Current))) / elapsed.Seconds()
+	u.Refaults = float64(grown(then.Memory.RefaultAnon, now.Memory.RefaultAnon)+
+		grown(then.Memory.RefaultFile, now.Memory.RefaultFile)) / elapsed.Seconds()
+	u.Stalls.CPU = stall(then.CPUPressure, now.CPUPressure, elapsed, throttled)
+	u.Stalls.Memory = stall(then.MemoryPressure, now.MemoryPressure, elapsed, 0)
+	u.Stalls.IO = stall(then.IOPressure, now.IOPressure, elapsed, 0)
+	u.IO = devices(then, now, limits, elapsed)
+	return u, nil
+}
+
+// devices are the rates of each device that the sandbox ever used.
+func devices(then, now *cgroups.Stats, limits cgroups.Resources, elapsed time.Duration) []DeviceUse {
+	var list []DeviceUse
+	for _, d := range now.IO.Devices {
+		var was cgroups.IODeviceStats
+		if i := slices.IndexFunc(then.IO.Devices, func(o cgroups.IODeviceStats) bool { return o.Device == d.Device }); i >= 0 {
+			was = then.IO.Devices[i]
+		} else {
+			was.ReadBytes, was.WriteBytes = cgroups.ReadingOf[uint64](0), cgroups.ReadingOf[uint64](0)
+		}
+		u := DeviceUse{
+			Device:     d.Device,
+			ReadBytes:  float64(grown(was.ReadBytes, d.ReadBytes)) / elapsed.Seconds(),
+			WriteBytes: float64(grown(was.WriteBytes, d.WriteBytes)) / elapsed.Seconds(),
+		}
+		u.Limited = slices.ContainsFunc(limits.IO.Devices, func(l cgroups.IODevice) bool { return l.Device == d.Device })
+		list = append(list, u)
+	}
+	slices.SortFunc(list, func(a, b DeviceUse) int { return strings.Compare(a.Device.String(), b.Device.String()) })
+	return list
+}
+
+// stall is the share of elapsed that was lost between two readings, without what
+// the group's own quota took: while it is throttled its tasks stall, but not for
+// want of a CPU.
+func stall(then, now cgroups.Pressure, elapsed, throttled time.Duration) Stall {
+	share := func(a, b cgroups.PressureLine) float64 {
+		if !a.Present || !b.Present || b.Total < a.Total {
+			return 0
+		}
+		lost := b.Total - a.Total - throttled
+		return min(1, max(0, float64(lost)/float64(elapsed)))
+	}
+	return Stall{Some: share(then.Some, now.Some), Full: share(then.Full, now.Full)}
+}
+
+func perSecond(then, now, elapsed time.Duration) float64 {
+	return max(0, float64(now-then)/float64(elapsed))
+}
+
+func value(r cgroups.Reading[uint64]) uint64 {
+	v, _ := r.Value()
+	return v
+}
+
+func duration(r cgroups.Reading[time.Duration]) time.Duration {
+	v, _ := r.Value()
+	return v
+}
+
+func grownTime(then, now cgroups.Reading[time.Duration]) time.Duration {
+	return max(0, duration(now)-duration(then))
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package elastic
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// CPUSuppress bounds the CPUs of all best-effort sandboxes together by what the
+// others leave, and, if services report their latency, by what these can bear.
+// It sets cpu.max of each best-effort sandbox, dividing the allowance max-min
+// fairly by demand, and gives back what their owners asked for when there are no
+// others to protect.
+//
+// The formula without services is Koordinator's CPU suppress: allowance =
+// Share*CPUs - what everybody else uses; growing by at most Step*CPUs at a time
+// and ignoring changes below Ignore*CPUs. The loop with services is that of
+// Heracles (Lo et al., ISCA 2015) with the rates of HyperPilot: a service whose
+// slack is below Hold lets nothing grow, below Shrink it shrinks the allowance in
+// proportion, and a violated target takes it down to Floor for Cooloff. A load
+// above LoadHigh keeps it at Floor until the load is below LoadLow.
+//
+// The zero value has the defaults given at each field.
+type CPUSuppress struct {
+	Share  float64 // of the CPUs that may be busy in all; 0 is 0.65, as Koordinator's
+	Floor  float64 // CPUs that best effort always has; 0 is 0.05 of the CPUs
+	Step   float64 // of the CPUs, by which the allowance grows at most in a snapshot; 0 is 0.1
+	Ignore float64 // of the CPUs, below which a change is not made; 0 is 0.01
+
+	Hold     float64       // 0 is 0.10
+	Shrink   float64       // 0 is 0.05
+	Rate     float64       // how fast slack becomes growth and want of it shrinkage; 0 is 1
+	LoadHigh float64       // 0 is 0.85
+	LoadLow  float64       // 0 is 0.80
+	Cooloff  time.Duration // 0 is 15 s
+
+	allowance float64       // what latency allows; 0 before the first snapshot
+	overload  bool          // above LoadHigh, and not below LoadLow since
+	until     time.Duration // the end of the cool-off
+}
+
+// Name is "cpu-suppress".
+func (*CPUSuppress) Name() string { return "cpu-suppress" }
+
+// Levers is cpu.max of best effort.
+func (*CPUSuppress) Levers() []Lever { return []Lever{{BestEffort, KnobCPUMax}} }
+
+// Decide gives each best-effort sandbox its share of the allowance.
+func (p *CPUSuppress) Decide(s *Snapshot) []Correction {
+	if s.Elapsed <= 0 || s.Machine.CPUs <= 0 {
+		return nil
+	}
+	var ours []*Use
+	used := 0.0
+	for u := range s.running(BestEffort) {
+		ours = append(ours, u)
+		used += u.CPU
+	}
+	cpus := s.Machine.CPUs
+	floor := min(cmp.Or(p.Floor, 0.05*cpus), cpus)
+	others := max(0, s.Machine.CPU-used)
+	free := cmp.Or(p.Share, 0.65)*cpus - others
+	why := fmt.Sprintf("others use %.2f of %.0f CPUs", others, cpus)
+	bound, reason := p.bear(s, floor)
+	if bound < free {
+		free, why = bound, reason
+	}
+	return p.divide(s, ours, min(max(free, floor), cpus), why)
+}
+
+// leastCPUs is the least that the kernel takes with a period of 100 ms.
+const leastCPUs = 0.01
+
+// demand is what a sandbox could use: as much as there is if its limit holds it
+// back, a quarter more than it does otherwise.
+func demand(u *Use) float64 {
+	if u.CPUMax > 0 && (u.CPU >= 0.9*u.CPUMax || u.Throttled > 0) {
+		return math.Inf(1)
+	}
+	return 1.25 * u.CPU
+}
+
+// bear is how many CPUs the services can bear to see used, by their own word;
+// without any that says something, all of them.
+func (p *CPUSuppress) bear(s *Snapshot, floor float64) (cpus float64, why string) {
+	worst, slack := (*Use)(nil), math.Inf(1)
+	load := 0.0
+	for u := range s.running(LatencyCritical) {
+		if v, ok := u.Service.Slack(); ok && v < slack {
+			worst, slack = u, v
+		}
+		if u.Service != nil {
+			load = max(load, u.Service.Load)
+		}
+	}
+	all := s.Machine.CPUs
+	switch {
+	case load > cmp.Or(p.LoadHigh, 0.85):
+		p.overload = true
+	case load < cmp.Or(p.LoadLow, 0.80):
+		p.overload = false
+	}
+	if p.allowance == 0 {
+		p.allowance = floor
+	}
+	step := cmp.Or(p.Step, 0.1) * all
+	rate := cmp.Or(p.Rate, 1)
+	hold, shrink := cmp.Or(p.Hold, 0.10), cmp.Or(p.Shrink, 0.05)
+	switch {
+	case p.overload:
+		p.allowance = floor
+		return floor, fmt.Sprintf("a service is at %.0f%% of its load", 100*load)
+	case worst == nil:
+		// Nobody complains: by the formula of what is left alone.
+		p.allowance = min(all, p.allowance+step)
+		return all, ""
+	case slack < 0:
+		p.until = s.At + cmp.Or(p.Cooloff, 15*time.Second)
+		p.allowance = floor
+	case s.At < p.until:
+		p.allowance = floor
+	case slack < shrink:
+		p.allowance = max(floor, p.allowance*(1+rate*(slack-shrink)))
+	case slack >= hold:
+		p.allowance = min(all, p.allowance+min(step, max(floor, p.allowance*rate*slack)))
+	}
+	return p.allowance, fmt.Sprintf("%s has %v of its %v, slack %.0f%%",
+		worst.ID, worst.Service.Latency, worst.Service.Target, 100*slack)
+}
+
+// divide sets what changed enough to matter.
+func (p *CPUSuppress) divide(s *Snapshot, ours []*Use, allowance float64, why string) []Correction {
+	cpus := s.Machine.CPUs
+	// Together they grow by one step at most.
+	demands, had, limited := make([]float64, len(ours)), 0.0, true
+	for i, u := range ours {
+		demands[i] = demand(u)
+		had += u.CPUMax
+		limited = limited && u.CPUMax > 0
+	}
+	if limited && len(ours) > 0 {
+		allowance = min(allowance, had+cmp.Or(p.Step, 0.1)*cpus)
+	}
+	protected := slices.ContainsFunc(s.Sandboxes, func(u Use) bool { return u.Class != BestEffort })
+	var out []Correction
+	for i, share := range shares(allowance, demands) {
+		u := ours[i]
+		want := share
+		if u.CPUBase > 0 {
+			want = min(want, u.CPUBase)
+		}
+		want = max(want, leastCPUs)
+		c := Correction{Policy: p.Name(), Sandbox: u.ID, Rung: Throttle}
+		switch {
+		case !protected && u.CPUMax == u.CPUBase:
+			continue
+		case !protected:
+			c.Rung, c.Reason = Release, "there is nobody else to protect"
+			c.Resources.CPU.Max = cgroups.NoQuota()
+			if u.CPUBase > 0 {
+				c.Resources.CPU.Max = cgroups.CPUs(u.CPUBase)
+			}
+		case u.CPUMax > 0 && math.Abs(want-u.CPUMax) < cmp.Or(p.Ignore, 0.01)*cpus:
+			continue
+		default:
+			if u.CPUMax > 0 && want > u.CPUMax {
+				c.Rung = Release
+			}
+			c.Resources.CPU.Max = cgroups.CPUs(want)
+			c.Reason = fmt.Sprintf("%s: %.2f CPUs for all best effort, %.2f for this one", why, allowance, want)
+			c.Expect = Expectation{Figure: FigureCPU, Of: u.ID, Most: 1.1*want + 0.05, Within: 5 * time.Second}
+		}
+		out = append(out, c)
+	}
+	return out
+}

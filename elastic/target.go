@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package elastic
+
+import (
+	"context"
+	"iter"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// A Target is a sandbox as this package sees it. All methods may be called from
+// any goroutine; an error that matches [cgroups.ErrGone] says that the sandbox is
+// no more, which is nobody's fault.
+type Target interface {
+	ID() string
+	Class() Class
+
+	// Asked are the limits that its owner asked for.
+	Asked() cgroups.Resources
+
+	// Limits fills r with those knobs of cpu.max and of memory that hold now.
+	Limits() (cgroups.Resources, error)
+
+	// Stat measures it, without allocating once s is warm.
+	Stat(s *cgroups.Stats) error
+
+	// Squeeze sets limits that hold in the place of what its owner asked for,
+	// and are not what the owner asked for.
+	Squeeze(ctx context.Context, r cgroups.Resources) error
+
+	// Reclaim takes up to bytes of memory that it does not use now.
+	Reclaim(ctx context.Context, bytes uint64) error
+
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Frozen() (bool, error)
+
+	// Kill ends every process. What remains of the sandbox is its owner's.
+	Kill(ctx context.Context) error
+
+	// Service is what it reports of its own work; nil if nothing.
+	Service() *Service
+}
+
+// A Fleet is the sandboxes of one machine.
+type Fleet interface {
+	// Targets are the sandboxes that run now.
+	Targets() iter.Seq[Target]
+
+	// Pressure is the machine's own.
+	Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error
+}
