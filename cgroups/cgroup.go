@@ -37,6 +37,7 @@ type Root struct {
 type node struct {
 	in      *hierarchy
 	dir     *kernfs.Dir
+	path    string       // relative to the tree's top
 	created atomic.Bool  // by this value, or owned by it, so that Remove may remove it
 	tasks   *kernfs.File // v1's tasks file, held for Join
 }
@@ -45,8 +46,10 @@ type node struct {
 // for concurrent use.
 type Cgroup struct {
 	root *Root
-	path string // "agent/web-1", relative to each tree's top
+	path string // "agent/web-1", relative to each tree's top; of an adopted group, that in the tree which stands for it
 	id   ID
+
+	foreign *foreign // nil unless the group was adopted
 
 	// The places grow when a controller is enabled later, so they are read
 	// through node, unified and places.
@@ -86,7 +89,8 @@ func (c *Cgroup) places() []*node {
 	return c.nodes
 }
 
-// Path is the group's path, relative to the top of each hierarchy.
+// Path is the group's path, relative to the top of each hierarchy. A group that
+// was adopted may have others in some; see [Cgroup.Places].
 func (c *Cgroup) Path() string { return c.path }
 
 // ID identifies a group for as long as it lives. Ino is the kernel's cgroup id
@@ -135,8 +139,12 @@ func (c *Cgroup) Controllers() Controllers {
 
 // Own says that the caller made the group, in an earlier process, and that
 // [Cgroup.Remove] may remove it. It is for groups that were opened by the
-// caller's own record; other groups belong to somebody else.
+// caller's own record; other groups belong to somebody else, and for adopted
+// ones it does nothing.
 func (c *Cgroup) Own() {
+	if c.foreign != nil {
+		return
+	}
 	for _, n := range c.places() {
 		n.created.Store(true)
 	}

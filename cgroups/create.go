@@ -116,7 +116,7 @@ func (h *hierarchy) create(path string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{in: h, dir: dir}
+	n := &node{in: h, dir: dir, path: path}
 	n.created.Store(true)
 	return n, nil
 }
@@ -202,7 +202,7 @@ func (r *Root) Open(path string) (*Cgroup, error) {
 				return nil, errors.Join(err, dir.Close(), c.Close())
 			}
 		}
-		c.place(&node{in: h, dir: dir}, under)
+		c.place(&node{in: h, dir: dir, path: path}, under)
 	}
 	if len(c.nodes) == 0 {
 		return nil, absent

@@ -25,6 +25,9 @@ func (c *Cgroup) ensure(ctx context.Context, ctl Controller) (*node, error) {
 		}
 		return nil, noController(ctl)
 	}
+	if c.foreign != nil {
+		return nil, c.notUnder(ctl)
+	}
 	want := ControllersOf(ctl)
 	for _, n := range c.places() {
 		if n.in == h {

@@ -175,7 +175,7 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 		return t.unborn(ctl, file)
 	}
 	if rest, ok := strings.CutPrefix(file, "../"); ok {
-		b, err := n.in.dir.ReadFile(path.Join(path.Dir(t.c.path), rest), nil)
+		b, err := n.in.dir.ReadFile(path.Join(path.Dir(n.path), rest), nil)
 		return strings.TrimSpace(string(b)), err
 	}
 	if rest, ok := strings.CutPrefix(file, "/"); ok {
@@ -220,6 +220,9 @@ func (t *groupTree) write(ctl Controller, file, data string) error {
 // what the kernel gives a new group. Whether this kernel has the file is not
 // known before.
 func (t *groupTree) unborn(ctl Controller, file string) (string, error) {
+	if t.c.foreign != nil {
+		return "", t.c.notUnder(ctl)
+	}
 	if file == "/io.cost.qos" {
 		return "", os.ErrNotExist
 	}

@@ -31,7 +31,7 @@ const (
 //
 // Linux 5.2, cgroup v2 "Core Interface Files".
 func (c *Cgroup) Freeze(ctx context.Context) error {
-	if c.holdsCaller() {
+	if c.HoldsCaller() {
 		return c.holdsUs("freeze")
 	}
 	if n, err := c.freezesBy(); err != nil {
@@ -49,14 +49,19 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 }
 
 // Thaw lets the processes run again and returns when none is stopped. A group
-// above that is frozen keeps them stopped, which is an error.
+// above that is frozen keeps them stopped, which is an error, and so is somebody
+// else's use of v1's freezer on a group that Freeze stops through the unified
+// tree.
 func (c *Cgroup) Thaw(ctx context.Context) error {
 	n, err := c.freezesBy()
 	if err != nil {
 		return err
 	}
 	if n != nil {
-		return n.thaw(ctx, c.path)
+		if err := n.thaw(ctx, n.path); err != nil {
+			return err
+		}
+		return c.heldByLegacy(n)
 	}
 	if n = c.node(ControllerFreezer); n == nil {
 		return nil // never frozen by Freeze
@@ -65,20 +70,37 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 }
 
 // Frozen reports whether every process in the group and below it is stopped,
-// by this group's freezer or that of a group above.
+// by this group's freezer or that of a group above, whoever froze it.
 func (c *Cgroup) Frozen() (bool, error) {
 	n, err := c.freezesBy()
 	if err != nil {
 		return false, err
 	}
 	if n != nil {
-		return n.event("frozen")
+		if frozen, err := n.event("frozen"); frozen || err != nil {
+			return frozen, err
+		}
 	}
+	// Others, such as runtimes that know v1 alone, may have used its freezer.
 	if n = c.node(ControllerFreezer); n == nil {
 		return false, nil
 	}
 	state, err := n.word(fileFreezer)
 	return state == "FROZEN", err
+}
+
+// heldByLegacy is the error of a Thaw that leaves v1's freezer, which somebody
+// else has used, to him.
+func (c *Cgroup) heldByLegacy(thawed *node) error {
+	n := c.node(ControllerFreezer)
+	if n == nil || n == thawed {
+		return nil
+	}
+	state, err := n.word(fileFreezer)
+	if err == nil && state != "THAWED" {
+		err = fmt.Errorf("thaw %s: somebody else has frozen it in %s, and has to thaw it there", thawed.dir.Path(), n.dir.Path())
+	}
+	return err
 }
 
 // freezesBy is the group's directory in the unified tree, if its processes are

@@ -29,9 +29,13 @@ const fileKill = "cgroup.kill"
 //
 // If ctx ends first, the error is a [RemainingError] that names the processes
 // and what they wait for in the kernel. They are marked to die all the same, and
-// Kill may be called again. A group that holds the calling process is refused.
+// Kill may be called again. A group that holds the calling process is refused,
+// and so is one that was adopted.
 func (c *Cgroup) Kill(ctx context.Context) error {
-	if c.holdsCaller() {
+	if c.foreign != nil {
+		return c.notOurs("kill")
+	}
+	if c.HoldsCaller() {
 		return c.holdsUs("kill")
 	}
 	done, err := c.killUnified(ctx)

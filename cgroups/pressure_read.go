@@ -101,6 +101,9 @@ func (n *node) whyNoPressure(name string) error {
 
 func (c *Cgroup) noUnifiedTree(feature string) error {
 	e := &UnsupportedError{Feature: feature, Reason: "the group is not in the unified tree"}
+	if c.foreign != nil {
+		e.Reason = c.foreign.unified
+	}
 	if c.root.unified == nil {
 		e.Reason, e.Err = "there is no unified tree", c.root.noUnified
 	}

@@ -253,7 +253,7 @@ func TestEnsureUndone(t *testing.T) {
 	assert.False(t, there)
 	all, err := memberships(strconv.Itoa(s.Process.Pid))
 	require.NoError(t, err)
-	rel, ok := r.where[ControllerCPUSet].of(all)
+	rel, ok := r.where[ControllerCPUSet].of(all, 0)
 	assert.True(t, ok)
 	assert.Empty(t, rel)
 

@@ -55,6 +55,7 @@ type Host struct {
 	lock    *rootLock
 	drivers map[string]Driver
 	native  *nativeDriver
+	adopted *adoptedDriver
 
 	recovered []Recovery
 
@@ -109,8 +110,8 @@ func (h *Host) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.native = native
-	h.drivers = map[string]Driver{"": native, nativeName: native}
+	h.native, h.adopted = native, newAdoptedDriver(native, h.cfg.Parent)
+	h.drivers = map[string]Driver{"": native, nativeName: native, adoptedName: h.adopted}
 	for name, d := range h.cfg.Drivers {
 		if _, taken := h.drivers[name]; taken || d == nil {
 			return &InvalidError{Field: "drivers", Value: clip(name), Reason: "the name is taken, or the driver is nil"}
@@ -151,8 +152,8 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 		return nil, err
 	}
 	driver, ok := h.drivers[spec.Driver]
-	if !ok {
-		return nil, &InvalidError{Field: "driver", Value: clip(spec.Driver), Reason: "no such driver"}
+	if !ok || spec.Driver == adoptedName {
+		return nil, &InvalidError{Field: "driver", Value: clip(spec.Driver), Reason: "no such driver to create with"}
 	}
 	unlock, err := h.lock.operation(ctx)
 	if err != nil {
@@ -161,6 +162,12 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 	defer unlock()
 
 	s := newSandbox(h, driver, newRecord(spec, h.boot, time.Now()))
+	return h.settle(ctx, s, func(ctx context.Context, existing *Sandbox) (bool, error) { return existing.sameSpec(ctx, spec) })
+}
+
+// settle makes s, or returns the sandbox of its id that lives on in its place,
+// which same reports.
+func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context, *Sandbox) (bool, error)) (*Sandbox, error) {
 	if err := s.acquire(ctx); err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 		if existing == s {
 			break
 		}
-		if lives, err := existing.sameSpec(ctx, spec); err != nil {
+		if lives, err := same(ctx, existing); err != nil {
 			return nil, err
 		} else if lives {
 			return existing, nil
@@ -190,6 +197,9 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 
 // Destroy ends every process of the sandbox and leaves nothing of it. An id
 // that is not there is nil, so it may be repeated.
+//
+// A container that was adopted is only let go of: it runs on, with its limits as
+// they are. See [Sandbox.Release].
 //
 // When ctx ends first, the error says what is still there; the sandbox is then
 // half destroyed, and Destroy may be called again.

@@ -296,18 +296,11 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 	if b == nil {
 		return Status{State: StateCreating}, nil
 	}
-	pids, err := c.Cgroup.Procs(nil)
-	if errors.Is(err, cgroups.ErrGone) {
-		return Status{}, fmt.Errorf("%w: %w", ErrNotFound, err)
-	}
+	st, err := checkGroup(c.Cgroup)
 	if err != nil {
 		return Status{}, err
 	}
-	frozen, err := c.Cgroup.Frozen()
-	if err != nil && !errors.Is(err, ErrNotSupported) {
-		return Status{}, err
-	}
-	st := Status{State: b.state(), PIDs: len(pids), Frozen: frozen, Cgroup: c.Cgroup.Path()}
+	st.State = b.state()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st.StartedAt, st.Missing = b.saved.StartedAt, slices.Clone(b.saved.Missing)
@@ -318,6 +311,22 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 		st.PID = b.saved.PID
 	}
 	return st, nil
+}
+
+// checkGroup is what a group tells of a sandbox.
+func checkGroup(g *cgroups.Cgroup) (Status, error) {
+	pids, err := g.Procs(nil)
+	if errors.Is(err, cgroups.ErrGone) {
+		return Status{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	frozen, err := g.Frozen()
+	if err != nil && !errors.Is(err, ErrNotSupported) {
+		return Status{}, err
+	}
+	return Status{PIDs: len(pids), Frozen: frozen, Cgroup: g.Path()}, nil
 }
 
 // Destroy ends every process and cleans the isolators up, last one first. The

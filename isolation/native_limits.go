@@ -79,65 +79,71 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 		return failed(err)
 	}
 	b := boxOf(c)
+	last := func() (Event, error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return Exited{Time: b.saved.Exit.At, Status: *b.saved.Exit}, nil
+	}
 	return func(yield func(Event, error) bool) {
-		has := c.Cgroup.Controllers()
-		w, err := d.engine.Watch(elastic.WatchConfig{
-			Cgroup: c.Cgroup, Pressure: pressure,
-			Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
-		})
+		watchGroup(ctx, d.engine, c.Cgroup, pressure, b.ended, last, yield)
+	}
+}
+
+// watchGroup gives the group's events until ended is closed, and then the last
+// one.
+func watchGroup(ctx context.Context, engine *elastic.Engine, g *cgroups.Cgroup, pressure []elastic.Threshold,
+	ended <-chan struct{}, last func() (Event, error), yield func(Event, error) bool,
+) {
+	has := g.Controllers()
+	w, err := engine.Watch(elastic.WatchConfig{
+		Cgroup: g, Pressure: pressure,
+		Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
+	})
+	switch {
+	case errors.Is(err, cgroups.ErrGone):
+		yield(Gone{Time: time.Now()}, nil)
+		return
+	case errors.Is(err, os.ErrClosed): // destroyed meanwhile, or the host was closed
+		return
+	}
+	if err != nil {
+		yield(nil, err)
+		return
+	}
+	defer w.Close()
+	// The end of the process ends the wait for the group's events.
+	next, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-ended:
+			stop(errEnded)
+		case <-next.Done():
+		}
+	}()
+	for {
+		ev, err := w.Next(next)
 		switch {
-		case errors.Is(err, cgroups.ErrGone):
-			yield(Gone{Time: time.Now()}, nil)
-			return
-		case errors.Is(err, os.ErrClosed): // destroyed meanwhile, or the host was closed
-			return
-		}
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer w.Close()
-		// The end of the process ends the wait for the group's events.
-		next, stop := context.WithCancelCause(ctx)
-		defer stop(nil)
-		go func() {
-			select {
-			case <-b.ended:
-				stop(errEnded)
-			case <-next.Done():
+		case err == nil:
+			if !yield(ev, nil) {
+				return
 			}
-		}()
-		for {
-			ev, err := w.Next(next)
-			switch {
-			case err == nil:
+		case ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed):
+			return
+		case errors.Is(context.Cause(next), errEnded):
+			// What was noticed before the process ended goes first.
+			for ev := range w.Pending() {
 				if !yield(ev, nil) {
 					return
 				}
-			case ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed):
-				return
-			case errors.Is(context.Cause(next), errEnded):
-				d.last(w, b, yield)
-				return
-			default:
-				yield(nil, err)
-				return
 			}
+			yield(last())
+			return
+		default:
+			yield(nil, err)
+			return
 		}
 	}
 }
 
 var errEnded = errors.New("the process has ended")
-
-// last gives what was noticed before the process ended, and its end.
-func (d *nativeDriver) last(w *elastic.Watch, b *box, yield func(Event, error) bool) {
-	for ev := range w.Pending() {
-		if !yield(ev, nil) {
-			return
-		}
-	}
-	b.mu.Lock()
-	status := *b.saved.Exit
-	b.mu.Unlock()
-	yield(Exited{Time: status.At, Status: status}, nil)
-}

@@ -333,5 +333,8 @@ func (s *Sandbox) close() error {
 }
 
 func (s *Sandbox) lacks(what string) error {
+	if s.driver == Driver(s.host.adopted) {
+		return &UnsupportedError{Feature: what, Reason: "the container was adopted: its life is its owner's"}
+	}
 	return &UnsupportedError{Feature: what, Reason: fmt.Sprintf("the driver of sandbox %q does not offer it", s.id)}
 }

@@ -187,6 +187,12 @@ func (s Spec) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateMaps()...)
+	if s.Driver == adoptedName {
+		if !s.Equal(Spec{ID: s.ID, Driver: s.Driver, Labels: s.Labels, Resources: s.Resources}) {
+			bad("driver", s.Driver, "an adopted container has a process and namespaces already")
+		}
+		return errors.Join(errs...)
+	}
 	errs = append(errs, s.Process.validate()...)
 	return errors.Join(errs...)
 }

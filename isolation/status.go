@@ -26,7 +26,12 @@ type Status struct {
 	State  State             `json:"state"`
 	Labels map[string]string `json:"labels,omitempty"`
 
-	PID    int  `json:"pid,omitzero"`    // the first process, in the caller's pid namespace; 0 unless running
+	// Adopted: somebody else started it, and its life is his. See [Host.Adopt].
+	Adopted bool `json:"adopted,omitzero"`
+
+	// PID is the first process, in the caller's pid namespace; 0 unless
+	// running. Of an adopted container it is one of its processes.
+	PID    int  `json:"pid,omitzero"`
 	PIDs   int  `json:"pids"`            // processes in the sandbox's own group, not counting nested groups
 	Frozen bool `json:"frozen,omitzero"` // no process of the sandbox runs
 

@@ -67,6 +67,8 @@ func commands() []command {
 		{"doctor", "", "say what this machine offers, and what follows from it", doctorCommand},
 		{"run", "ID -- PROGRAM [ARG]...", "run a program in a sandbox, pass on its exit status, and destroy the sandbox", runCommand},
 		{"create", "ID -- PROGRAM [ARG]...", "start a program in a sandbox and leave it running", createCommand},
+		{"adopt", "ID", "take charge of a container that somebody else started: its limits, never its life", adoptCommand},
+		{"release", "ID", "let go of an adopted container, which runs on", releaseCommand},
 		{"update", "ID", "change limits of a running sandbox: all that are named, or none", updateCommand},
 		{"stat", "[ID]...", "measure sandboxes", statCommand},
 		{"watch", "ID", "tell of pressure, lack of memory, limits hit and the exit, as they happen", watchCommand},

@@ -166,7 +166,7 @@ func (a *app) printStatus(s isolation.Status) error {
 	return t.Flush()
 }
 
-// stateText is "running", "running, frozen" or "exited: signal 9".
+// stateText is "running", "running, frozen", "running, adopted" or "exited: signal 9".
 func stateText(s isolation.Status) string {
 	text := string(s.State)
 	if s.Exit != nil {
@@ -174,6 +174,9 @@ func stateText(s isolation.Status) string {
 	}
 	if s.Frozen {
 		text += ", frozen"
+	}
+	if s.Adopted {
+		text += ", adopted"
 	}
 	return text
 }

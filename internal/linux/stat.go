@@ -17,6 +17,7 @@ type Stat struct {
 	State     byte   // 'R', 'S', 'D', 'Z', ... of proc_pid_stat(5)
 	PPID      int    // 0 if the parent is in another pid namespace, or there is none
 	StartTime uint64 // clock ticks (1/100 s) from boot to the start of the process
+	Exiting   bool   // its end has begun (PF_EXITING); a zombie's has too
 }
 
 var errStat = errors.New("not a line of proc_pid_stat(5)")
@@ -30,7 +31,7 @@ func ParseStat(b []byte) (Stat, error) {
 	if open < 2 || end < open || b[open-1] != ' ' {
 		return Stat{}, errStat
 	}
-	const state, ppid, start = 0, 1, 19 // after the name; fields 3, 4 and 22 of the manual
+	const state, ppid, flags, start = 0, 1, 6, 19 // after the name; fields 3, 4, 9 and 22 of the manual
 	f := bytes.Fields(b[end+2:])
 	if len(f) <= start || len(f[state]) != 1 || !isLetter(f[state][0]) {
 		return Stat{}, errStat
@@ -40,9 +41,12 @@ func ParseStat(b []byte) (Stat, error) {
 	s.PID, err1 = parsePID(b[:open-1])
 	s.PPID, err2 = parsePID(f[ppid])
 	s.StartTime, err3 = strconv.ParseUint(string(f[start]), 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil {
+	word, err4 := strconv.ParseUint(string(f[flags]), 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		return Stat{}, errStat
 	}
+	const exiting = 0x4 // include/linux/sched.h
+	s.Exiting = word&exiting != 0
 	return s, nil
 }
 
