@@ -16,6 +16,15 @@
 // one part of a sandbox: its cgroup, its namespaces, its process. An embedder
 // adds isolators of its own through [Config].
 //
+// # Containers of others
+//
+// [Host.Adopt] takes charge of a container that somebody else started, by one of
+// its processes or by its group: everything but its life. [Host.Destroy] only
+// lets go of it; [Sandbox.Release] says what becomes of limits that changed.
+// What its owner remembers of limits is his: docker inspect goes on showing
+// what docker run set, and the next docker update writes over what was changed.
+// The next Plan or Update compares with the kernel's values, whoever wrote them.
+//
 // # What survives what
 //
 // Closing a Host frees its descriptors and leaves the sandboxes running. A
