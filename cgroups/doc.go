@@ -35,6 +35,9 @@
 // matches [ErrNotSupported] and says why; nothing similar is written in its
 // place.
 //
+// What the groups above a group and the machine leave of its limits, the kernel
+// does not say; [Cgroup.Explain] does.
+//
 // # Limits of this package
 //
 // It never removes a group that it did not create, never waits for processes

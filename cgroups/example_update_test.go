@@ -74,3 +74,30 @@ func ExampleCgroup_Update() {
 		fmt.Println("all as before, because of", failed.Failed.File, err)
 	}
 }
+
+// A group that was given more than the one above it has is held to that one's
+// limit, without a word from the kernel.
+func ExampleCgroup_Explain() {
+	root, err := cgroups.Open("")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	web, err := root.Open("agent/web-1")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer web.Close()
+
+	e, err := web.Explain()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(e)
+	if memory, ok := e.Of("memory.max"); ok && memory.Excess() > 0 {
+		fmt.Println("of the memory asked for,", memory.Excess(), "bytes are not there because of", memory.By)
+	}
+}

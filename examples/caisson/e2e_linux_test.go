@@ -162,7 +162,7 @@ func TestHostileIDs(t *testing.T) {
 
 func TestNotFound(t *testing.T) {
 	c := newCLI(t)
-	for _, args := range [][]string{{"check", "a"}, {"stat", "a"}, {"watch", "a"}, {"update", "a", "--pids-max", "5"}, {"update", "a", "--pids-max", "5", "--dry-run"}} {
+	for _, args := range [][]string{{"check", "a"}, {"stat", "a"}, {"watch", "a"}, {"explain", "a"}, {"update", "a", "--pids-max", "5"}, {"update", "a", "--pids-max", "5", "--dry-run"}} {
 		c.fails(exitNotFound, "no such sandbox", args...)
 	}
 	c.ok("destroy", "a")
@@ -225,6 +225,12 @@ func TestLife(t *testing.T) {
 	pids, _ := m.Stats.PIDs.Current.Value()
 	assert.Equal(t, uint64(1), pids)
 	assert.Equal(t, 3, strings.Count(c.ok("stat"), "\n"), "a heading and two sandboxes")
+
+	var why cgroups.Explanation
+	c.json(&why, "explain", "web")
+	bound, ok := why.Of("pids.max")
+	assert.True(t, ok && bound.Limit == cgroups.Count(60) && strings.HasSuffix(bound.By.Group, "/web"), "%s", bound)
+	assert.Contains(t, c.ok("explain", "web"), "pids.max: 60 processes by group ")
 
 	text, err := os.ReadFile(log)
 	require.NoError(t, err)

@@ -60,6 +60,10 @@ func TestJSONNames(t *testing.T) {
 		{updated{"a", true, []cgroups.Change{{Old: "1", New: "2", Now: "2", Why: "w"}}},
 			"changes changes.controller changes.file changes.knob changes.new changes.now changes.old changes.path changes.why dryRun id"},
 		{measured{"a", now, &cgroups.Stats{}}, "at id stats stats.has"},
+		{cgroups.Explanation{
+			Cgroup: "c", Shares: []cgroups.Share{{}}, Unseen: []string{"x"},
+			Bounds: []cgroups.Bound{{Asked: cgroups.Max(), By: cgroups.Level{Group: "g"}, Levels: []cgroups.Level{{Group: "g"}}}},
+		}, "bounds bounds.asked bounds.by bounds.by.group bounds.by.limit bounds.by.path bounds.by.text bounds.knob bounds.levels bounds.levels.group bounds.levels.limit bounds.levels.path bounds.levels.text bounds.limit bounds.unit cgroup shares shares.group shares.sum shares.weight unseen"},
 		{report{ok, []finding{{}}}, "findings findings.follows findings.found findings.level findings.name level"},
 	} {
 		text, err := json.Marshal(c.value)

@@ -74,6 +74,7 @@ func commands() []command {
 		{"watch", "ID", "tell of pressure, lack of memory, limits hit and the exit, as they happen", watchCommand},
 		{"list", "", "list the sandboxes", listCommand},
 		{"check", "ID", "tell the truth about one sandbox", checkCommand},
+		{"explain", "ID", "say what a sandbox really gets, and whose limit that is", explainCommand},
 		{"destroy", "ID...", "end every process of sandboxes and leave nothing of them", destroyCommand},
 		{"clean", "", "take away the parent group and the state directory, once no sandbox is left", cleanCommand},
 	}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+)
+
+func explainCommand(a *app, _ *flag.FlagSet) func(context.Context, []string, []string) error {
+	return func(ctx context.Context, ids, _ []string) (err error) {
+		id, err := one(ids)
+		if err != nil {
+			return err
+		}
+		host, err := a.host(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, host.Close()) }()
+		sb, err := host.Sandbox(ctx, id)
+		if err != nil {
+			return err
+		}
+		e, err := sb.Explain()
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.print(e)
+		}
+		_, err = fmt.Fprintln(a.stdout, e)
+		return err
+	}
+}
