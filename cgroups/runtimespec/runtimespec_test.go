@@ -17,6 +17,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/cgroups/runtimespec"
+	"github.com/caisson-run/caisson/internal/testutil"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -271,7 +272,11 @@ func TestDevices(t *testing.T) {
 // resources.
 func TestRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 5))
-	for range 3000 {
+	rounds := 3000
+	if testutil.Emulated() {
+		rounds = 300
+	}
+	for range rounds {
 		r := random(rng)
 		spec, left, err := runtimespec.ToSpec(r)
 		if errors.Is(err, cgroups.ErrInvalid) {
