@@ -4,6 +4,8 @@ package cgroups
 
 import (
 	"errors"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -32,6 +34,7 @@ func (p *planner) cpu(c CPU) error {
 // cpuFiles is how one version names and writes the knobs of cpu.
 type cpuFiles struct {
 	weight, idle, burst string
+	idleWeights         []string // what the weight of an idle group reads as, among others'
 	weightText          func(uint16) string
 	sameWeight          func(text string, w uint16) bool
 	bandwidth           func(*planner) (bandwidth, error)
@@ -49,18 +52,16 @@ func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
 	if err != nil {
 		return err
 	}
-	idle, err := p.read(ControllerCPU, names.idle)
-	if isAbsent(err) {
-		if c.Idle != Keep {
-			return &UnsupportedError{Feature: "cpu.idle", Since: since["cpu.idle"], Reason: "this kernel has no file " + names.idle}
-		}
-	} else if err != nil {
+	idle, err := p.idle(names, c.Idle, old)
+	if err != nil {
 		return err
 	}
-	change := Change{Controller: ControllerCPU, Knob: "cpu.idle", File: names.idle}
+	was := old
 	if idle == "1" && c.Idle == Off {
-		change.Old, change.New, change.Why = "1", "0", "first, because it resets the weight to the default"
-		p.add(change)
+		p.add(Change{
+			Controller: ControllerCPU, Knob: "cpu.idle", File: names.idle, Old: "1", New: "0",
+			Why: "first, because it resets the weight to the default", other: names.weight, otherWas: old,
+		})
 		old, idle = names.weightText(defaultWeight), "0"
 	}
 	if !c.Weight.IsZero() {
@@ -69,18 +70,32 @@ func (p *planner) cpuShare(names *cpuFiles, c CPU) error {
 		case idle == "1":
 			return &InvalidError{Field: "cpu.weight", Value: c.Weight.String(), Reason: weightIdle}
 		case !names.sameWeight(old, w):
-			p.add(Change{Controller: ControllerCPU, Knob: "cpu.weight", File: names.weight, Old: old, New: names.weightText(w)})
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.weight", File: names.weight, Old: old, New: names.weightText(w), was: was})
 		}
 	}
 	if idle == "0" && c.Idle == On {
-		change.Old, change.New, change.Why = "0", "1", idleForgets
-		change.undo = []write{
-			{ctl: ControllerCPU, file: names.idle, data: "0"},
-			{ctl: ControllerCPU, file: names.weight, data: old},
-		}
-		p.add(change)
+		p.add(Change{
+			Controller: ControllerCPU, Knob: "cpu.idle", File: names.idle, Old: "0", New: "1",
+			Why: idleForgets, stage: shrink, other: names.weight, otherWas: old,
+			undo: []write{{file: names.idle, data: "0"}, {file: names.weight, data: old}},
+		})
 	}
 	return nil
+}
+
+// idle reads cpu.idle, if want or the weight makes it matter.
+func (p *planner) idle(names *cpuFiles, want Switch, weight string) (string, error) {
+	if want == Keep && !slices.Contains(names.idleWeights, weight) {
+		return "0", nil
+	}
+	idle, err := p.read(ControllerCPU, names.idle)
+	switch {
+	case !isAbsent(err):
+		return idle, err
+	case want != Keep:
+		return "", &UnsupportedError{Feature: "cpu.idle", Since: since["cpu.idle"], Reason: "this kernel has no file " + names.idle}
+	}
+	return "0", nil
 }
 
 // bandwidth is a quota, or noLimit, and a period in microseconds.
@@ -89,6 +104,22 @@ type bandwidth struct{ quota, period uint64 }
 // String is b as the text of cpu.max.
 func (b bandwidth) String() string {
 	return amountText(b.quota, wordMax) + " " + strconv.FormatUint(b.period, 10)
+}
+
+// ratio is the share of CPU.
+func (b bandwidth) ratio() float64 {
+	if b.quota == noLimit {
+		return math.Inf(1)
+	}
+	return float64(b.quota) / float64(b.period)
+}
+
+// towards is the stage of a change to another bandwidth.
+func (b bandwidth) towards(to bandwidth) stage {
+	if to.ratio() < b.ratio() {
+		return shrink
+	}
+	return grow
 }
 
 // on is what a Bandwidth makes of the present one.
@@ -120,17 +151,13 @@ func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
 		return nil
 	}
 
-	var burst uint64
-	text, err := p.read(ControllerCPU, names.burst)
-	switch {
-	case err == nil:
-		if burst, err = parseAmount(text); err != nil {
-			return err
-		}
-	case !isAbsent(err):
+	if c.Burst.IsZero() && want.quota >= now.quota {
+		names.setBandwidth(p, now, want) // the burst, whatever it is, is not above it
+		return nil
+	}
+	burst, err := p.burst(names, c.Burst)
+	if err != nil {
 		return err
-	case !c.Burst.IsZero():
-		return &UnsupportedError{Feature: "cpu.max.burst", Since: since["cpu.max.burst"], Reason: "this kernel has no file " + names.burst}
 	}
 	wantBurst := burst
 	if !c.Burst.IsZero() {
@@ -144,14 +171,15 @@ func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
 			Reason: "the quota is below cpu.max.burst, " + strconv.FormatUint(burst, 10) + ": lower Burst in the same update"}
 	}
 
-	setBurst := func(why string) {
+	setBurst := func(s stage, why string) {
 		if wantBurst != burst {
-			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max.burst", File: names.burst,
+			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max.burst", File: names.burst, stage: s,
 				Old: strconv.FormatUint(burst, 10), New: strconv.FormatUint(wantBurst, 10), Why: why})
 		}
 	}
+	turn := now.towards(want)
 	if want.quota < now.quota {
-		setBurst("before the quota falls: the kernel refuses a burst above it")
+		setBurst(turn, "before the quota falls: the kernel refuses a burst above it")
 		names.setBandwidth(p, now, want)
 		return nil
 	}
@@ -160,8 +188,22 @@ func (p *planner) cpuBandwidth(names *cpuFiles, c CPU) error {
 		names.setBandwidth(p, now, want)
 		why = "after the quota has risen: the kernel refuses a burst above it"
 	}
-	setBurst(why)
+	setBurst(turn, why)
 	return nil
+}
+
+// burst reads the burst.
+func (p *planner) burst(names *cpuFiles, want Duration) (uint64, error) {
+	text, err := p.read(ControllerCPU, names.burst)
+	switch {
+	case err == nil:
+		return parseAmount(text)
+	case !isAbsent(err):
+		return 0, err
+	case !want.IsZero():
+		return 0, &UnsupportedError{Feature: "cpu.max.burst", Since: since["cpu.max.burst"], Reason: "this kernel has no file " + names.burst}
+	}
+	return 0, nil
 }
 
 const defaultWeight = 100

@@ -18,7 +18,8 @@ const (
 
 var cpuFilesV1 = &cpuFiles{
 	weight: "cpu.shares", idle: "cpu.idle", burst: "cpu.cfs_burst_us",
-	weightText: func(w uint16) string { return strconv.FormatUint(sharesOf(w), 10) },
+	idleWeights: []string{"3"},
+	weightText:  func(w uint16) string { return strconv.FormatUint(sharesOf(w), 10) },
 	sameWeight: func(text string, w uint16) bool {
 		shares, err := parseAmount(text)
 		return err == nil && weightOfShares(shares) == w
@@ -87,16 +88,17 @@ func bandwidthV1(p *planner) (b bandwidth, err error) {
 // without children passes through the lower ratio; with children the quota is
 // lifted meanwhile, which means the parent's.
 func setBandwidthV1(p *planner, from, to bandwidth) {
+	turn := from.towards(to)
 	quota := func(a, b uint64, why string) {
 		if a != b {
 			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: quotaV1,
-				Old: amountText(a, "-1"), New: amountText(b, "-1"), Why: why})
+				Old: amountText(a, "-1"), New: amountText(b, "-1"), Why: why, stage: turn})
 		}
 	}
 	period := func(why string) {
 		if from.period != to.period {
 			p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: periodV1,
-				Old: strconv.FormatUint(from.period, 10), New: strconv.FormatUint(to.period, 10), Why: why})
+				Old: strconv.FormatUint(from.period, 10), New: strconv.FormatUint(to.period, 10), Why: why, stage: turn})
 		}
 	}
 	quotaFirst, periodFirst := bandwidth{to.quota, from.period}, bandwidth{from.quota, to.period}
@@ -131,8 +133,6 @@ func setBandwidthV1(p *planner, from, to bandwidth) {
 		quota(from.quota, to.quota, "")
 	}
 }
-
-func (b bandwidth) ratio() float64 { return float64(b.quota) / float64(b.period) }
 
 // isBetween reports whether the ratio of m lies between those of a and b.
 func isBetween(m, a, b bandwidth) bool {

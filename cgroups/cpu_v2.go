@@ -10,6 +10,7 @@ import (
 
 var cpuFilesV2 = &cpuFiles{
 	weight: "cpu.weight", idle: "cpu.idle", burst: "cpu.max.burst",
+	idleWeights:  []string{"0", "1"}, // "1" since Linux 6.12
 	weightText:   func(w uint16) string { return strconv.Itoa(int(w)) },
 	sameWeight:   func(text string, w uint16) bool { return text == strconv.Itoa(int(w)) },
 	bandwidth:    bandwidthV2,
@@ -40,5 +41,5 @@ func parseCPUMax(text string) (bandwidth, error) {
 }
 
 func setBandwidthV2(p *planner, from, to bandwidth) {
-	p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: "cpu.max", Old: from.String(), New: to.String()})
+	p.add(Change{Controller: ControllerCPU, Knob: "cpu.max", File: "cpu.max", Old: from.String(), New: to.String(), stage: from.towards(to)})
 }

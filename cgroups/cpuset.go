@@ -2,7 +2,7 @@
 
 package cgroups
 
-import "strings"
+import "path"
 
 const partitionFile = "cpuset.cpus.partition"
 
@@ -16,14 +16,14 @@ func (p *planner) cpuset(c CPUSet) error {
 	if err != nil {
 		return err
 	}
-	partition := func(why string) error {
+	partition := func(s stage, why string) error {
 		if v == 1 {
 			return notOnV1(partitionFile, "cpuset.cpu_exclusive is something else")
 		}
-		return p.simple(ControllerCPUSet, partitionFile, c.Partition.String(), why)
+		return p.simple(ControllerCPUSet, partitionFile, c.Partition.String(), s, why)
 	}
 	if c.Partition == PartitionMember {
-		if err := partition("before the CPUs change, which a partition may not allow"); err != nil {
+		if err := partition(release, "before the CPUs change, which a partition may not allow"); err != nil {
 			return err
 		}
 	}
@@ -34,7 +34,7 @@ func (p *planner) cpuset(c CPUSet) error {
 		return err
 	}
 	if c.Partition > PartitionMember {
-		return partition("after the CPUs that it is to have")
+		return partition(claim, "after the CPUs that it is to have")
 	}
 	return nil
 }
@@ -47,11 +47,11 @@ func (p *planner) set(version int, file string, s Set, partition Partition) erro
 	}
 	want, why := s.list, ""
 	if s.IsDefault() && version == 1 {
-		parent, err := p.read(ControllerCPUSet, "../"+file)
+		parent, err := p.parentSet(file)
 		if err != nil {
 			return err
 		}
-		want, why = strings.TrimSpace(parent), "what the parent has now: cgroup v1 cannot follow it"
+		want, why = parent, "what the parent has now: cgroup v1 cannot follow it"
 	}
 	old, err := p.knob(ControllerCPUSet, file, file)
 	if err != nil || old == want {
@@ -59,20 +59,30 @@ func (p *planner) set(version int, file string, s Set, partition Partition) erro
 	}
 	c := Change{
 		Controller: ControllerCPUSet, Knob: file, File: file, Old: old, New: want, Why: why,
-		canon: strings.TrimSpace, want: want,
 	}
 	if want == "" {
 		c.New = "\n" // a write of nothing is no write
 	}
 	if old == "" {
-		c.undo = []write{{ctl: ControllerCPUSet, file: file, data: "\n"}}
+		c.undo = []write{{file: file, data: "\n"}}
 	}
 	// CPUs that a partition cannot have make it invalid without a word.
 	if version == 2 && file == "cpuset.cpus" && partition != PartitionMember {
 		if now, err := p.read(ControllerCPUSet, partitionFile); err == nil && now != "" && now != PartitionMember.String() && (partition == PartitionKeep || partition.String() == now) {
-			c.keeps, c.kept = partitionFile, now
+			c.other, c.otherWas, c.keeps = partitionFile, now, true
 		}
 	}
 	p.add(c)
 	return nil
+}
+
+// parentSet is the list that the parent has, or gets in the same update.
+func (p *planner) parentSet(file string) (string, error) {
+	for i := range p.changes {
+		c := &p.changes[i]
+		if c.Controller == ControllerCPUSet && c.File == file && c.place == path.Dir(p.place(ControllerCPUSet)) {
+			return c.want, nil
+		}
+	}
+	return p.read(ControllerCPUSet, "../"+file)
 }

@@ -37,64 +37,83 @@ func (p *planner) devicesV1(d Devices) error {
 	now, all := parseDevicesList(text)
 	if d.IsAll() {
 		if !all {
-			undo := []write{{ctl: ControllerDevices, file: devicesDeny, data: everyDevice}}
+			c := Change{File: devicesAllow, Old: text, New: everyDevice, canon: canonDevices, was: canonDevices(text), want: wordAll}
+			c.undo = []write{{file: devicesDeny, data: everyDevice}}
 			for _, r := range now {
-				undo = append(undo, write{ctl: ControllerDevices, file: devicesAllow, data: r.String()})
+				c.undo = append(c.undo, write{file: devicesAllow, data: r.String()})
 			}
-			p.addDevice(devicesAllow, strings.TrimSpace(text), everyDevice, "", undo, isEveryDevice, "all")
+			p.addDevice(c)
 		}
 		return nil
 	}
 	if all {
-		undo := []write{{ctl: ControllerDevices, file: devicesAllow, data: everyDevice}}
-		p.addDevice(devicesDeny, everyDevice, everyDevice, "the list begins empty: cgroup v1 has no other way to it", undo, isEveryDevice, "not all")
+		p.addDevice(Change{
+			File: devicesDeny, Old: everyDevice, New: everyDevice, Why: "the list begins empty: cgroup v1 has no other way to it",
+			undo: []write{{file: devicesAllow, data: everyDevice}}, canon: isEveryDevice, was: wordAll, want: "not all", stage: shrink,
+		})
 		now = nil
 	}
 	want := mergeRules(d.rules)
 	for _, r := range want {
 		if more := r.Access &^ accessOf(now, r); more != 0 {
 			r.Access = more
-			p.moveRule(devicesAllow, devicesDeny, r)
+			p.moveRule(r, true, all)
 		}
 	}
 	for _, r := range now {
 		if less := r.Access &^ accessOf(want, r); less != 0 {
 			r.Access = less
-			p.moveRule(devicesDeny, devicesAllow, r)
+			p.moveRule(r, false, all)
 		}
 	}
 	return nil
 }
 
-// moveRule allows or denies the rule's access.
-func (p *planner) moveRule(file, back string, r DeviceRule) {
-	undo := []write{{ctl: ControllerDevices, file: back, data: r.String()}}
-	want, old := "allowed", ""
-	if file == devicesDeny {
-		want, old = "denied", r.String()
+// moveRule allows or denies the rule's access. The list began as everything if
+// all, and then is a list only once it was denied, so its rules come after that.
+func (p *planner) moveRule(r DeviceRule, allow, all bool) {
+	const allowed, denied = "allowed", "denied"
+	c := Change{New: r.String(), line: r.String()}
+	if allow {
+		c.File, c.was, c.want = devicesAllow, denied, allowed
+		c.undo = []write{{file: devicesDeny, data: c.New}}
+	} else {
+		c.File, c.was, c.want, c.stage = devicesDeny, allowed, denied, shrink
+		c.Old, c.undo = c.New, []write{{file: devicesAllow, data: c.New}}
 	}
-	p.addDevice(file, old, r.String(), "", undo, func(text string) string {
+	if all {
+		c.was, c.stage = allowed, shrink
+	}
+	c.canon = func(text string) string {
 		list, all := parseDevicesList(text)
 		switch has := accessOf(list, r) & r.Access; {
 		case all || has == r.Access:
-			return "allowed"
+			return allowed
 		case has == 0:
-			return "denied"
+			return denied
 		}
 		return "in part"
-	}, want)
+	}
+	p.addDevice(c)
 }
 
-func (p *planner) addDevice(file, old, data, why string, undo []write, canon func(string) string, want string) {
-	p.add(Change{
-		Controller: ControllerDevices, Knob: "devices", File: file, Old: old, New: data, Why: why,
-		undo: undo, check: devicesList, canon: canon, want: want,
-	})
+func (p *planner) addDevice(c Change) {
+	c.Controller, c.Knob, c.check = ControllerDevices, "devices", devicesList
+	p.add(c)
+}
+
+// canonDevices is the list in one of the orders that it may have.
+func canonDevices(text string) string {
+	rules, all := parseDevicesList(text)
+	if all {
+		return wordAll
+	}
+	return Devices{set, Resources{Devices: Devices{set, rules}}.sorted().Devices.rules}.String()
 }
 
 func isEveryDevice(text string) string {
 	if _, all := parseDevicesList(text); all {
-		return "all"
+		return wordAll
 	}
 	return "not all"
 }

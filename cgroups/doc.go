@@ -38,6 +38,13 @@
 // What the groups above a group and the machine leave of its limits, the kernel
 // does not say; [Cgroup.Explain] does.
 //
+// # Updates
+//
+// [Cgroup.Update] gives one group what it is to have, [Root.UpdateAll] several
+// groups at once, such as a parent with its children: all of it or nothing. A
+// [Plan] shows the writes before they are done, in their order and with the
+// reasons for it. An [UpdateError] tells what holds after a failure.
+//
 // # Limits of this package
 //
 // It never removes a group that it did not create, never waits for processes

@@ -101,3 +101,33 @@ func ExampleCgroup_Explain() {
 		fmt.Println("of the memory asked for,", memory.Excess(), "bytes are not there because of", memory.By)
 	}
 }
+
+// A pod and its containers change together, or not at all. The order in which
+// they are named does not matter.
+func ExampleRoot_UpdateAll() {
+	root, err := cgroups.Open("")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	var groups []cgroups.GroupResources
+	for path, cpus := range map[string]float64{"agent/pod": 2, "agent/pod/web": 1.5, "agent/pod/log": 0.5} {
+		g, err := root.Open(path)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer g.Close()
+		groups = append(groups, cgroups.GroupResources{Cgroup: g, Resources: cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(cpus)}}})
+	}
+
+	_, err = root.UpdateAll(context.Background(), groups)
+	var failed *cgroups.UpdateError
+	if errors.As(err, &failed) {
+		fmt.Println("failed at", failed.Failed.Cgroup, failed.Failed.File, err)
+		for _, c := range failed.Left {
+			fmt.Println("could not be undone:", c.Path, "holds", c.Now)
+		}
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,12 @@ type fakeTree struct {
 	parent map[string]string
 	top    map[string]string
 
+	name string // of a group in a tree
+	up   *fakeTree
+	kids []*fakeTree
+	gone bool
+	log  *fakeLog // of a tree
+
 	anon, cache uint64  // what memory is used for; cache can be reclaimed
 	parentRatio float64 // v1: the parent's share of CPU; 0 is no limit
 	childRatio  float64 // v1: the largest child's
@@ -36,7 +44,41 @@ type fakeTree struct {
 	fault func(n int, file string) (err error, takes bool)
 }
 
+// fakeLog is what was written in a tree, and what then held in all of it.
+type fakeLog struct {
+	writes []string
+	after  func()
+}
+
 const fakePage = 4096
+
+// newFamily is a tree of groups in the order of their paths.
+func newFamily(t testing.TB, version int, paths ...string) (groups []*fakeTree) {
+	log := new(fakeLog)
+	for _, p := range paths {
+		f := newFake(t, version)
+		f.name, f.log = p, log
+		for _, up := range groups {
+			if up.name == path.Dir(p) {
+				f.up = up
+				up.kids = append(up.kids, f)
+			}
+		}
+		groups = append(groups, f)
+	}
+	return groups
+}
+
+// planFamily plans for the groups that are named.
+func planFamily(groups []*fakeTree, wants map[string]Resources) ([]Change, error) {
+	var named []group
+	for _, f := range groups {
+		if r, ok := wants[f.name]; ok {
+			named = append(named, group{f, f.name, r})
+		}
+	}
+	return plan(fakePage, named)
+}
 
 func newFake(t testing.TB, version int) *fakeTree {
 	f := &fakeTree{t: t, v: version, files: make(map[string]string)}
@@ -96,14 +138,34 @@ func (f *fakeTree) state() map[string]string {
 }
 
 func (f *fakeTree) version(Controller) int                { return f.v }
-func (f *fakeTree) path(_ Controller, file string) string { return "/fake/" + file }
+func (f *fakeTree) path(_ Controller, file string) string { return path.Join("/fake", f.name, file) }
 
-func (f *fakeTree) children(Controller) bool { return f.childRatio > 0 }
+func (f *fakeTree) place(Controller) string { return f.name }
+
+func (f *fakeTree) children(Controller) bool { return f.childRatio > 0 || len(f.kids) > 0 }
+
+func (f *fakeTree) below(Controller) (names []string) {
+	for _, k := range f.kids {
+		names = append(names, path.Base(k.name))
+	}
+	return names
+}
+
+// planOf plans for one group.
+func planOf(t tree, r Resources) ([]Change, error) { return plan(fakePage, []group{{t, "fake", r}}) }
 
 func (f *fakeTree) read(_ Controller, file string) (string, error) {
 	files := f.files
 	if rest, ok := strings.CutPrefix(file, "../"); ok {
-		files, file = f.parent, rest
+		if files, file = f.parent, rest; f.up != nil {
+			return f.up.read(0, file)
+		}
+	} else if name, rest, ok := strings.Cut(file, "/"); ok && name != "" {
+		for _, k := range f.kids {
+			if path.Base(k.name) == name {
+				return k.read(0, rest)
+			}
+		}
 	} else if rest, ok := strings.CutPrefix(file, "/"); ok {
 		files, file = f.top, rest
 	}
@@ -112,6 +174,9 @@ func (f *fakeTree) read(_ Controller, file string) (string, error) {
 		return strconv.FormatUint(f.anon+f.cache, 10), nil
 	case "memory.stat":
 		return fmt.Sprintf("anon %d\ninactive_file %d\nactive_file 0\nslab_reclaimable 0", f.anon, f.cache), nil
+	}
+	if f.gone {
+		return "", &goneError{&FileError{Op: "read", Path: file, Err: syscall.ENODEV}}
 	}
 	text, ok := files[file]
 	if !ok {
@@ -122,6 +187,15 @@ func (f *fakeTree) read(_ Controller, file string) (string, error) {
 
 func (f *fakeTree) write(_ Controller, file, data string) error {
 	f.writes = append(f.writes, file+"="+data)
+	if f.log != nil {
+		f.log.writes = append(f.log.writes, f.name+" "+file+"="+data)
+		if f.log.after != nil {
+			defer f.log.after()
+		}
+	}
+	if f.gone {
+		return &goneError{&FileError{Op: "write", Path: file, Data: data, Err: syscall.ENODEV}}
+	}
 	var injected error
 	if f.fault != nil {
 		err, takes := f.fault(len(f.writes)-1, file)
@@ -194,6 +268,9 @@ func (f *fakeTree) take(file, data string) error {
 		if f.v == 1 && data == "" {
 			return syscall.ENOSPC
 		}
+		if err := f.nested(file, data); err != nil {
+			return err
+		}
 		if word, _, _ := strings.Cut(f.files[partitionFile], " "); f.v == 2 && file == "cpuset.cpus" && word != "member" {
 			if f.files[partitionFile] = word; data == "" {
 				f.files[partitionFile] += " invalid (cpus unavailable)"
@@ -263,14 +340,56 @@ func (f *fakeTree) bandwidthV1(b bandwidth) error {
 	if b.quota == noLimit {
 		ratio = f.parentRatio
 	}
+	ceiling, floor := math.Inf(1), 0.0
+	for up := f.up; up != nil; up = up.up {
+		ceiling = min(ceiling, up.share())
+	}
+	for _, k := range f.kids {
+		floor = max(floor, k.shareBelow())
+	}
 	switch {
 	case b.quota < 1000, b.period < 1000, b.quota < f.amount("cpu.cfs_burst_us"):
+		return syscall.EINVAL
+	case b.quota != noLimit && (ratio > ceiling || ratio < floor):
 		return syscall.EINVAL
 	case f.parentRatio > 0 && ratio > f.parentRatio, b.quota != noLimit && ratio < f.childRatio:
 		return syscall.EINVAL
 	}
 	f.files[quotaV1] = amountText(b.quota, "-1")
 	f.files[periodV1] = strconv.FormatUint(b.period, 10)
+	return nil
+}
+
+// share is a group's own limit of CPU.
+func (f *fakeTree) share() float64 { return bandwidth{f.amount(quotaV1), f.amount(periodV1)}.ratio() }
+
+// shareBelow is the largest limit in the group and below it: who has none has
+// the parent's.
+func (f *fakeTree) shareBelow() float64 {
+	if s := f.share(); !math.IsInf(s, 1) {
+		return s
+	}
+	most := 0.0
+	for _, k := range f.kids {
+		most = max(most, k.shareBelow())
+	}
+	return most
+}
+
+// nested is what v1's kernel says to a list that does not lie between the
+// parent's and the children's (validate_change in kernel/cgroup/cpuset.c).
+func (f *fakeTree) nested(file, list string) error {
+	if f.v != 1 {
+		return nil
+	}
+	for _, k := range f.kids {
+		if !spansOf(list).holds(spansOf(k.files[file])) {
+			return syscall.EBUSY
+		}
+	}
+	if f.up != nil && !spansOf(f.up.files[file]).holds(spansOf(list)) {
+		return syscall.EACCES
+	}
 	return nil
 }
 

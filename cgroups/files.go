@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path"
@@ -27,6 +28,7 @@ type knobFiles struct {
 type knobFile struct {
 	n    *node
 	name string
+	path string
 	*kernfs.File
 }
 
@@ -34,12 +36,24 @@ type knobFile struct {
 func (k *knobFiles) get(n *node, name string) *kernfs.File {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, f := range k.files {
-		if f.n == n && f.name == name {
+	for i := range k.files {
+		if f := &k.files[i]; f.n == n && f.name == name {
 			return f.File
 		}
 	}
 	return nil
+}
+
+// path is the full name of the file if it is held.
+func (k *knobFiles) path(n *node, name string) (path string, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range k.files {
+		if f := &k.files[i]; f.n == n && f.name == name {
+			return f.path, true
+		}
+	}
+	return "", false
 }
 
 // keep takes ownership of f if there is room.
@@ -49,7 +63,7 @@ func (k *knobFiles) keep(b *budget, n *node, name string, f *kernfs.File) bool {
 	if k.closed || len(k.files) >= mostHeldKnobs || !b.take(1) {
 		return false
 	}
-	k.files = append(k.files, knobFile{n, name, f})
+	k.files = append(k.files, knobFile{n, name, f.Path(), f})
 	return true
 }
 
@@ -70,9 +84,12 @@ func (k *knobFiles) close(b *budget) error {
 // groupTree is a group's files as a plan sees them.
 type groupTree struct {
 	c        *Cgroup
+	at       view
 	update   bool // files will be written, so they are opened for that and kept
 	own      []ownFile
 	programs programs
+	buf      *[]byte
+	texts    texts
 }
 
 // ownFile is a file that this update opened and cannot leave open.
@@ -82,8 +99,26 @@ type ownFile struct {
 	*kernfs.File
 }
 
+// filesOf is the files of c, until close.
+func filesOf(c *Cgroup) *groupTree {
+	t := new(groupTree)
+	t.open(c)
+	return t
+}
+
+// open makes t the files of c, until close.
+func (t *groupTree) open(c *Cgroup) {
+	t.c, t.buf = c, c.root.scratch.get()
+	t.look()
+}
+
+// look finds out where the files are.
+func (t *groupTree) look() { t.at = t.c.view() }
+
 // close frees what the tree holds; the group's own files stay open.
 func (t *groupTree) close() {
+	t.c.root.scratch.put(t.buf)
+	t.buf = nil
 	for _, f := range t.own {
 		_ = f.Close()
 	}
@@ -93,9 +128,9 @@ func (t *groupTree) close() {
 // in is the directory that has ctl's files, or nil while the group is not under
 // it. v2's device programs are attached in the unified tree.
 func (t *groupTree) in(ctl Controller) *node {
-	n := t.c.node(ctl)
+	n := t.at.at[ctl]
 	if n == nil && ctl == ControllerDevices && t.c.root.where[ctl] == nil {
-		n = t.c.unified()
+		n = t.at.uni
 	}
 	return n
 }
@@ -116,12 +151,22 @@ func (t *groupTree) version(ctl Controller) int {
 
 func (t *groupTree) path(ctl Controller, file string) string {
 	if n := t.in(ctl); n != nil {
+		if path, ok := t.c.knobs.path(n, file); ok {
+			return path
+		}
 		return n.dir.Join(file)
 	}
 	if h := t.c.root.where[ctl]; h != nil {
 		return h.dir.Join(path.Join(t.c.path, file))
 	}
 	return file
+}
+
+func (t *groupTree) place(ctl Controller) string {
+	if n := t.in(ctl); n != nil {
+		return n.path
+	}
+	return t.c.path
 }
 
 func (t *groupTree) children(ctl Controller) bool {
@@ -133,8 +178,17 @@ func (t *groupTree) children(ctl Controller) bool {
 	return err != nil || below > 0
 }
 
-// open returns the file and whether the caller has to close it.
-func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err error) {
+func (t *groupTree) below(ctl Controller) []string {
+	n := t.in(ctl)
+	if n == nil {
+		return nil
+	}
+	names, _ := n.dir.Dirs() // for messages
+	return names
+}
+
+// file returns the file and whether the caller has to close it.
+func (t *groupTree) file(n *node, name string) (f *kernfs.File, mine bool, err error) {
 	if f := t.c.knobs.get(n, name); f != nil {
 		return f, false, nil
 	}
@@ -151,13 +205,12 @@ func (t *groupTree) open(n *node, name string) (f *kernfs.File, mine bool, err e
 		flag = os.O_RDWR
 	}
 	f, err = n.dir.Open(name, flag)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, false, n.failed(err)
-	}
-	if flag == os.O_RDONLY {
+	case !t.update:
 		return f, true, nil
-	}
-	if writeOnly || !t.c.knobs.keep(&t.c.root.budget, n, name, f) {
+	case writeOnly, !t.c.knobs.keep(&t.c.root.budget, n, name, f):
 		t.own = append(t.own, ownFile{n, name, f})
 	}
 	return f, false, nil
@@ -174,28 +227,34 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 	if n == nil {
 		return t.unborn(ctl, file)
 	}
-	if rest, ok := strings.CutPrefix(file, "../"); ok {
-		b, err := n.in.dir.ReadFile(path.Join(path.Dir(n.path), rest), nil)
-		return strings.TrimSpace(string(b)), err
-	}
-	if rest, ok := strings.CutPrefix(file, "/"); ok {
-		b, err := n.in.dir.ReadFile(rest, nil)
-		return strings.TrimSpace(string(b)), err
-	}
 	if file == devicesBPF {
 		text, err := t.programs.read(n)
 		return text, n.failed(err)
 	}
-	f, mine, err := t.open(n, file)
+	if strings.Contains(file, "/") {
+		b, err := n.relative(file)
+		return strings.TrimSpace(string(b)), err
+	}
+	f, mine, err := t.file(n, file)
 	if err != nil {
 		return "", err
 	}
 	if mine {
 		defer f.Close()
 	}
-	var buf [256]byte
-	b, err := f.Read(buf[:])
-	return strings.TrimSpace(string(b)), n.failed(err)
+	b, err := read(f, t.buf)
+	return t.texts.add(bytes.TrimSpace(b)), n.failed(err)
+}
+
+// relative reads a file of another group; see [tree].
+func (n *node) relative(file string) ([]byte, error) {
+	if rest, ok := strings.CutPrefix(file, "/"); ok {
+		return n.in.dir.ReadFile(rest, nil)
+	}
+	if rest, ok := strings.CutPrefix(file, "../"); ok {
+		return n.in.dir.ReadFile(path.Join(path.Dir(n.path), rest), nil)
+	}
+	return n.dir.ReadFile(file, nil)
 }
 
 func (t *groupTree) write(ctl Controller, file, data string) error {
@@ -206,7 +265,7 @@ func (t *groupTree) write(ctl Controller, file, data string) error {
 	if file == devicesBPF {
 		return n.failed(t.programs.write(n, data))
 	}
-	f, mine, err := t.open(n, file)
+	f, mine, err := t.file(n, file)
 	if err != nil {
 		return err
 	}
@@ -214,6 +273,19 @@ func (t *groupTree) write(ctl Controller, file, data string) error {
 		defer f.Close()
 	}
 	return n.failed(f.Write(data))
+}
+
+// texts holds small strings in few allocations.
+type texts struct{ strings.Builder }
+
+func (t *texts) add(b []byte) string {
+	if t.Len()+len(b) > t.Cap() {
+		t.Builder = strings.Builder{}
+		t.Grow(max(512, len(b)))
+	}
+	from := t.Len()
+	t.Write(b)
+	return t.String()[from:]
 }
 
 // unborn is what a file holds in a group that is not under its controller yet:

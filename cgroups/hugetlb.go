@@ -92,7 +92,7 @@ func (p *planner) hugetlbLimit(version int, size uint64, l Limit, reserved bool)
 	p.add(Change{
 		Controller: ControllerHugeTLB, Knob: knob, File: file,
 		Old: amountText(now, word), New: amountText(to, word), Why: rounded("", ask, to, size),
-		canon: canonAmount, want: amountText(to, wordMax),
+		canon: canonAmount, want: amountText(to, wordMax), stage: towards(now, to),
 	})
 	return nil
 }

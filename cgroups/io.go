@@ -79,7 +79,7 @@ func (p *planner) ioWeight(file, key string, w Weight, conv func(uint16) uint16,
 	}
 	p.add(Change{
 		Controller: ControllerIO, Knob: "io.weight", File: file, Old: key + " " + old, New: key + " " + want,
-		Why: why, canon: keyed(key, missing), want: want,
+		Why: why, line: key, canon: keyed(key, missing), want: want,
 	})
 	return nil
 }

@@ -55,14 +55,21 @@ func (p *planner) throttle(file, key string, l Limit) error {
 	if err != nil {
 		return err
 	}
-	canon := keyed(key, "0")
-	old, want := canon(text), amountText(l.amount(noLimit), "0")
+	canon, to := keyed(key, "0"), l.amount(noLimit)
+	old, want := canon(text), amountText(to, "0")
 	if old == want {
 		return nil
 	}
+	now, err := parseAmount(old)
+	if err != nil {
+		return err
+	}
+	if now == 0 {
+		now = noLimit
+	}
 	p.add(Change{
 		Controller: ControllerIO, Knob: "io.max", File: file,
-		Old: key + " " + old, New: key + " " + want, canon: canon, want: want,
+		Old: key + " " + old, New: key + " " + want, line: key, canon: canon, want: want, stage: towards(now, to),
 	})
 	return nil
 }
@@ -107,7 +114,7 @@ func (p *planner) bfqDeviceWeightV1(key string, w Weight) error {
 	}
 	p.add(Change{
 		Controller: ControllerIO, Knob: "io.weight", File: bfqDeviceWeightV1,
-		Old: key + " " + old, New: key + " " + want, canon: canon, want: want,
+		Old: key + " " + old, New: key + " " + want, line: key, canon: canon, want: want,
 	})
 	return nil
 }

@@ -92,7 +92,7 @@ func (p *planner) ioLatency(key string, d Duration) error {
 	}
 	p.add(Change{
 		Controller: ControllerIO, Knob: file, File: file,
-		Old: key + " " + old, New: key + " " + want, canon: canon, want: want,
+		Old: key + " " + old, New: key + " " + want, line: key, canon: canon, want: want,
 	})
 	return nil
 }

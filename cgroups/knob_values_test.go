@@ -277,7 +277,7 @@ func FuzzResourcesJSON(f *testing.F) {
 		}
 		for version := 1; version <= 2; version++ {
 			fake := newFake(t, version)
-			changes, err := plan(fake, fakePage, r)
+			changes, err := planOf(fake, r)
 			if err != nil {
 				require.Empty(t, changes)
 			}

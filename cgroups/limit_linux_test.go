@@ -131,7 +131,7 @@ func TestDevicesHold(t *testing.T) {
 // memoryUsage is what the group uses.
 func memoryUsage(t *testing.T, c *Cgroup) uint64 {
 	t.Helper()
-	tree := &groupTree{c: c}
+	tree := filesOf(c)
 	defer tree.close()
 	text, err := tree.read(ControllerMemory, map[int]string{1: usageV1, 2: usageFile}[tree.version(ControllerMemory)])
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestShrinkReclaims(t *testing.T) {
 	require.Equal(t, "ok", do(fillCache(t)))
 	const mib = 1 << 20
 	usage := memoryUsage(t, c)
-	tree := &groupTree{c: c}
+	tree := filesOf(c)
 	stat, err := tree.read(ControllerMemory, "memory.stat")
 	require.NoError(t, err)
 	shmem, _ := lineOf(stat, "shmem")
@@ -247,7 +247,7 @@ func TestUpdateBringsUnder(t *testing.T) {
 	for _, ch := range p.Changes {
 		assert.NoFileExists(t, ch.Path)
 	}
-	require.Equal(t, ControllersOf(ControllerPIDs, ControllerMemory), p.Enable)
+	require.Equal(t, []Enabling{{c.Path(), ControllersOf(ControllerPIDs, ControllerMemory)}}, p.Enable)
 	_, err = c.Update(t.Context(), want)
 	require.NoError(t, err)
 	now, err := c.Resources()

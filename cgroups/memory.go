@@ -30,7 +30,15 @@ func (p *planner) oomGroup(s Switch) error {
 	if s == On {
 		want = "1"
 	}
-	return p.simple(ControllerMemory, "memory.oom.group", want, "")
+	return p.simple(ControllerMemory, "memory.oom.group", want, grow, "")
+}
+
+// memoryStage is the stage of a limit of memory.
+func memoryStage(from, to uint64) stage {
+	if to < from {
+		return reclaim
+	}
+	return grow
 }
 
 // memoryAmount reads a file that holds bytes.

@@ -106,7 +106,7 @@ func (p *planner) sumV1(m Memory, now, to, sum uint64) (uint64, error) {
 func (p *planner) addLimitV1(knob, file string, from, to uint64, why string) {
 	p.add(Change{
 		Controller: ControllerMemory, Knob: knob, File: file,
-		Old: amountText(from, "-1"), New: amountText(to, "-1"), Why: why,
+		Old: amountText(from, "-1"), New: amountText(to, "-1"), Why: why, stage: memoryStage(from, to),
 		canon: canonAmount, want: amountText(to, wordMax),
 	})
 }

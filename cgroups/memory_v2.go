@@ -57,7 +57,7 @@ func (p *planner) memoryV2(m Memory) error {
 	}
 	for _, k := range knobs {
 		if k.to > k.now {
-			p.addMemory(k, up)
+			p.addMemory(k, grow, up)
 		}
 	}
 	for _, k := range slices.Backward(knobs) {
@@ -74,25 +74,25 @@ func (p *planner) memoryV2(m Memory) error {
 				return err
 			}
 		default:
-			p.addMemory(k, down)
+			p.addMemory(k, reclaim, down)
 		}
 	}
 	return nil
 }
 
-func (p *planner) addMemory(k memoryKnob, why string) {
+func (p *planner) addMemory(k memoryKnob, s stage, why string) {
 	c := Change{
 		Controller: ControllerMemory, Knob: k.file, File: k.file,
 		Old: amountText(k.now, wordMax), New: amountText(k.to, wordMax),
-		Why: rounded(why, k.ask, k.to, p.page),
+		Why: rounded(why, k.ask, k.to, p.page), stage: s,
 	}
 	if k.file == maxFile {
 		// Neither the write nor its undoing may kill.
 		never := guard{usageFile, min(k.now, k.to)}
 		if k.to < k.now {
-			c.do.guard = never
+			c.guard = never
 		} else {
-			c.undo = []write{{ctl: c.Controller, file: c.File, data: c.Old, guard: never}}
+			c.undo = []write{{file: c.File, data: c.Old, guard: never}}
 		}
 	}
 	p.add(c)
@@ -116,15 +116,15 @@ func (p *planner) shrinkMax(k memoryKnob, high uint64, why string) error {
 		}
 	}
 	if usage <= k.to || high <= k.to {
-		p.addMemory(k, why)
+		p.addMemory(k, reclaim, why)
 		return nil
 	}
 	guardHigh := memoryKnob{file: highFile, now: high, to: k.to, ask: k.to}
-	p.addMemory(guardHigh, strconv.FormatUint(usage, 10)+" bytes are in use: memory.high reclaims them and kills nobody, memory.max would")
+	p.addMemory(guardHigh, reclaim, strconv.FormatUint(usage, 10)+" bytes are in use: memory.high reclaims them and kills nobody, memory.max would")
 	p.changes[len(p.changes)-1].passing = true
-	p.addMemory(k, "once the usage is below it")
+	p.addMemory(k, reclaim, "once the usage is below it")
 	guardHigh.now, guardHigh.to, guardHigh.ask = k.to, high, high
-	p.addMemory(guardHigh, "as it was before the reclaim")
+	p.addMemory(guardHigh, reclaim, "as it was before the reclaim")
 	return nil
 }
 

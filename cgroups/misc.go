@@ -22,14 +22,19 @@ func (p *planner) misc(all []Misc) error {
 		if !ok {
 			return &UnsupportedError{Feature: "misc.max " + m.Name, Reason: "this machine has no such resource"}
 		}
-		want := amountText(m.Max.amount(noLimit), wordMax)
-		if old == want {
+		now, err := parseAmount(old)
+		if err != nil {
+			return err
+		}
+		to := m.Max.amount(noLimit)
+		if now == to {
 			continue
 		}
+		want := amountText(to, wordMax)
 		p.add(Change{
 			Controller: ControllerMisc, Knob: miscFile, File: miscFile,
 			Old: m.Name + " " + old, New: m.Name + " " + want,
-			canon: keyed(m.Name, ""), want: want,
+			line: m.Name, canon: keyed(m.Name, ""), want: want, stage: towards(now, to),
 		})
 	}
 	return nil

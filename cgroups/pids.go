@@ -13,5 +13,21 @@ func (p *planner) pids(k PIDs) error {
 	if _, err := p.under(ControllerPIDs); err != nil {
 		return err
 	}
-	return p.simple(ControllerPIDs, "pids.max", amountText(k.Max.amount(noLimit), wordMax), "")
+	const file = "pids.max"
+	old, err := p.knob(ControllerPIDs, file, file)
+	if err != nil {
+		return err
+	}
+	now, err := parseAmount(old)
+	if err != nil {
+		return err
+	}
+	to := k.Max.amount(noLimit)
+	if now != to {
+		p.add(Change{
+			Controller: ControllerPIDs, Knob: file, File: file, stage: towards(now, to),
+			Old: old, New: amountText(to, wordMax),
+		})
+	}
+	return nil
 }

@@ -3,13 +3,16 @@
 package cgroups
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // A Change is one write to one file of a group.
 type Change struct {
+	Cgroup     string     `json:"cgroup"` // the group's path
 	Controller Controller `json:"controller"`
 	Knob       string     `json:"knob"` // in v2's words: "cpu.max"
 	File       string     `json:"file"` // "cpu.max", "cpu.cfs_quota_us"
@@ -19,14 +22,21 @@ type Change struct {
 	Now        string     `json:"now,omitempty"` // what the kernel holds after an update
 	Why        string     `json:"why,omitempty"` // why at all, or why at this place in the order
 
-	do      write
-	undo    []write                  // what brings Old back, in order
+	in      tree   // the group's files
+	place   string // the group's path in the controller's tree
+	stage   stage  // when it has its turn
+	guard   guard
+	undo    []write                  // what brings Old back, in order; none: writing Old
 	check   string                   // the file to read back, if not File
-	canon   func(text string) string // the part of that file that this change is about
+	line    string                   // the line of that file that this change is about, if not the whole
+	canon   func(text string) string // the part of that file that this change is about; nil: all
 	want    string                   // what canon gives when the kernel took New
+	was     string                   // what canon gave before the update; "": what it gives for Old
 	passing bool                     // a later change is about the same, so want need not hold in the end
-	keeps   string                   // another file that must go on holding kept, if any
-	kept    string
+
+	other    string // another file that the write may change too, and that undoing it must bring back
+	otherWas string
+	keeps    bool // the other file must not change
 }
 
 // String reads `write "50000 100000" to /sys/fs/cgroup/a/cpu.max, was "max
@@ -39,9 +49,37 @@ func (c Change) String() string {
 	return s
 }
 
+// checked is the file that tells whether the change holds.
+func (c *Change) checked() string {
+	if c.check != "" {
+		return c.check
+	}
+	return c.File
+}
+
+// part is what the change is about in the text of the checked file.
+func (c *Change) part(text string) string {
+	if c.canon == nil {
+		return text
+	}
+	return c.canon(text)
+}
+
+// before is the part as it was.
+func (c *Change) before() string {
+	if c.was != "" || c.canon == nil {
+		return c.was
+	}
+	return c.canon(c.Old)
+}
+
+// same reports whether both are about the same part of the same file.
+func (c *Change) same(o *Change) bool {
+	return c.in == o.in && c.Controller == o.Controller && c.checked() == o.checked() && c.line == o.line
+}
+
 // write is one write(2).
 type write struct {
-	ctl        Controller
 	file, data string
 	guard      guard
 }
@@ -55,23 +93,45 @@ type guard struct {
 
 // A Plan is what an update does: every write, in order.
 type Plan struct {
-	Changes []Change    `json:"changes"`          // none if everything already is as wanted
-	Enable  Controllers `json:"enable,omitempty"` // the group is brought under these first
+	Changes []Change   `json:"changes"`          // none if everything already is as wanted
+	Enable  []Enabling `json:"enable,omitempty"` // done first
 
-	wanted Resources
+	wanted []GroupResources
 }
 
-// Wanted is what the plan was made for.
-func (p Plan) Wanted() Resources { return p.wanted.Clone() }
+// Enabling brings a group under controllers. It is not taken back when an
+// update fails.
+type Enabling struct {
+	Cgroup      string      `json:"cgroup"`
+	Controllers Controllers `json:"controllers"`
+}
+
+// Wanted is what a plan for one group was made for. It is zero if there were
+// more; see [Plan.WantedAll].
+func (p Plan) Wanted() Resources {
+	if len(p.wanted) != 1 {
+		return Resources{}
+	}
+	return p.wanted[0].Resources.Clone()
+}
+
+// WantedAll is what the plan was made for.
+func (p Plan) WantedAll() []GroupResources {
+	all := slices.Clone(p.wanted)
+	for i := range all {
+		all[i].Resources = all[i].Resources.Clone()
+	}
+	return all
+}
 
 // String is the plan in words, one line a write.
 func (p Plan) String() string {
-	if len(p.Changes) == 0 && p.Enable == 0 {
+	if len(p.Changes) == 0 && len(p.Enable) == 0 {
 		return "nothing to change"
 	}
 	var b strings.Builder
-	if p.Enable != 0 {
-		fmt.Fprintf(&b, "0. bring the group under %s\n", p.Enable)
+	for _, e := range p.Enable {
+		fmt.Fprintf(&b, "0. bring %s under %s\n", e.Cgroup, e.Controllers)
 	}
 	for i, c := range p.Changes {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, c)
@@ -79,30 +139,56 @@ func (p Plan) String() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// A tree is where a plan reads and writes. A file "../x" is the parent
-// group's, "/x" the hierarchy's top's.
+// A tree is where a plan reads and writes the files of one group. A file "../x"
+// is the parent group's, "a/x" the child a's, "/x" the hierarchy's top's.
 type tree interface {
 	version(ctl Controller) int // 1 or 2; 0 if there is no such controller
 	read(ctl Controller, file string) (string, error)
 	write(ctl Controller, file, data string) error
 	path(ctl Controller, file string) string
-	children(ctl Controller) bool // whether there may be groups below this one
+	place(ctl Controller) string   // the group's path in the tree that has ctl, which relates it to others
+	children(ctl Controller) bool  // whether there may be groups below this one
+	below(ctl Controller) []string // their names, as far as they can be found out
 }
 
-// planner collects changes. It reads the tree and writes nothing, so the same
-// tree and resources give the same plan.
+// group is a group of a plan.
+type group struct {
+	tree
+	path string
+	want Resources
+}
+
+// planner collects changes. It reads the groups and writes nothing, so the same
+// groups and resources give the same plan.
 type planner struct {
 	tree
+	cgroup  string // the path of the group whose files tree has
 	page    uint64 // the machine's page size
+	several bool   // more than one group is changed
 	changes []Change
 }
 
-// plan is pure but for reading t. Controllers are independent of each other;
-// memory comes last because what a shrink reclaims is not given back by undoing
-// it, so everything that may be refused should have been by then.
-func plan(t tree, page uint64, r Resources) ([]Change, error) {
-	p := &planner{tree: t, page: page}
-	err := errors.Join(
+// plan is pure but for reading the groups, which are in the order of their
+// paths: a parent comes before its children.
+func plan(page uint64, groups []group) ([]Change, error) {
+	p := &planner{page: page, several: len(groups) > 1}
+	var errs []error
+	for i := range groups {
+		p.tree, p.cgroup = groups[i].tree, groups[i].path
+		if err := p.group(&groups[i].want); err != nil {
+			errs = append(errs, fmt.Errorf("plan for cgroup %s: %w", p.cgroup, err))
+		}
+	}
+	if errs != nil {
+		return nil, errors.Join(errs...)
+	}
+	p.order()
+	return p.changes, nil
+}
+
+// group plans the knobs of one group. Controllers are independent of each other.
+func (p *planner) group(r *Resources) error {
+	return errors.Join(
 		p.pids(r.PIDs),
 		p.cpuset(r.CPUSet),
 		p.cpu(r.CPU),
@@ -113,10 +199,6 @@ func plan(t tree, page uint64, r Resources) ([]Change, error) {
 		p.devices(r.Devices),
 		p.memory(r.Memory),
 	)
-	if err != nil {
-		return nil, err
-	}
-	return p.changes, nil
 }
 
 // under returns the version of the hierarchy that ctl is in.
@@ -159,29 +241,27 @@ func notOnV1(knob, instead string) error {
 	return &UnsupportedError{Feature: knob, Reason: reason}
 }
 
-// add completes a change whose file holds just the value and appends it.
+// add completes a change and appends it. Without a canon, the file holds just
+// the value.
 func (p *planner) add(c Change) {
-	c.Path = p.path(c.Controller, c.File)
-	c.do.ctl, c.do.file, c.do.data = c.Controller, c.File, c.New
-	if c.undo == nil {
-		c.undo = []write{{ctl: c.Controller, file: c.File, data: c.Old}}
-	}
-	if c.check == "" {
-		c.check = c.File
-	}
+	c.Cgroup, c.in = p.cgroup, p.tree
+	c.Path, c.place = p.path(c.Controller, c.File), p.place(c.Controller)
 	if c.canon == nil {
-		c.canon, c.want = strings.TrimSpace, c.New
+		c.want, c.was = strings.TrimSpace(c.New), cmp.Or(c.was, c.Old)
+	}
+	if p.changes == nil {
+		p.changes = make([]Change, 0, 8)
 	}
 	p.changes = append(p.changes, c)
 }
 
 // simple adds the change of a file that reads back as it is written, unless it
 // holds want already.
-func (p *planner) simple(ctl Controller, knob, want, why string) error {
+func (p *planner) simple(ctl Controller, knob, want string, s stage, why string) error {
 	old, err := p.knob(ctl, knob, knob)
 	if err != nil || old == want {
 		return err
 	}
-	p.add(Change{Controller: ctl, Knob: knob, File: knob, Old: old, New: want, Why: why})
+	p.add(Change{Controller: ctl, Knob: knob, File: knob, Old: old, New: want, Why: why, stage: s})
 	return nil
 }

@@ -169,12 +169,12 @@ func TestPlanRandomWalk(t *testing.T) {
 				require.NoError(t, want.Validate())
 				faults += walkFaults(t, f, want)
 				before := f.state()
-				changes, err := plan(f, fakePage, want)
+				changes, err := planOf(f, want)
 				if err != nil {
 					refused++
 					continue
 				}
-				if _, err = apply(t.Context(), f, changes); err != nil {
+				if err = apply(t.Context(), changes); err != nil {
 					// Not every group may become a partition, or shrink.
 					var undone *UpdateError
 					require.ErrorAs(t, err, &undone)
@@ -185,7 +185,7 @@ func TestPlanRandomWalk(t *testing.T) {
 					continue
 				}
 				updates++
-				again, err := plan(f, fakePage, want)
+				again, err := planOf(f, want)
 				require.NoError(t, err)
 				require.Empty(t, again, "a second time there is something to do for %+v", want)
 				now, err := readResources(f, func(Controller) bool { return true })
@@ -193,7 +193,7 @@ func TestPlanRandomWalk(t *testing.T) {
 				if version == 2 {
 					now.Devices = Devices{} // unreadable
 				}
-				same, err := plan(f, fakePage, now)
+				same, err := planOf(f, now)
 				require.NoError(t, err)
 				require.Empty(t, same, "what was read is not what is")
 				if t.Failed() {
@@ -209,24 +209,24 @@ func TestPlanRandomWalk(t *testing.T) {
 
 // walkFaults lets each write of the update fail and compares.
 func walkFaults(t *testing.T, f *fakeTree, want Resources) int {
-	changes, err := plan(f, fakePage, want)
-	if err != nil {
-		return 0
-	}
-	if _, err := apply(t.Context(), f.clone(), changes); err != nil {
+	once := f.clone()
+	changes, err := planOf(once, want)
+	if err != nil || apply(t.Context(), changes) != nil {
 		return 0 // fails by itself
 	}
 	n, before := 0, f.state()
 	for i := range changes {
 		for _, takes := range []bool{false, true} {
 			g := f.clone()
+			changes, err := planOf(g, want)
+			require.NoError(t, err)
 			g.fault = func(write int, _ string) (error, bool) {
 				if write == i {
 					return errInjected, takes
 				}
 				return nil, false
 			}
-			_, err := apply(t.Context(), g, changes)
+			err = apply(t.Context(), changes)
 			var u *UpdateError
 			require.ErrorAs(t, err, &u)
 			require.ErrorIs(t, err, errInjected)

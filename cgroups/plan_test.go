@@ -57,10 +57,10 @@ func TestPlanOrder(t *testing.T) {
 			f = newFake(t, tc.version)
 			fakes[tc.version] = f
 		}
-		changes, err := plan(f, fakePage, tc.want)
+		changes, err := planOf(f, tc.want)
 		require.NoError(t, err)
 		f.writes = nil
-		_, err = apply(t.Context(), f, changes)
+		err = apply(t.Context(), changes)
 		require.NoError(t, err)
 		assert.Equal(t, tc.writes, f.writes, "%s", Plan{Changes: changes})
 	}
@@ -75,22 +75,22 @@ func TestBandwidthBetweenNeighbours(t *testing.T) {
 		Quota(50*ms, 100*ms), Quota(100*ms, 200*ms), Quota(10*ms, 20*ms), Quota(5*ms, 10*ms), Quota(500*ms, 1000*ms), Quota(50*ms, 100*ms),
 	}
 	for i, b := range slices.Concat(steps, steps) {
-		changes, err := plan(f, fakePage, Resources{CPU: CPU{Max: b}})
+		changes, err := planOf(f, Resources{CPU: CPU{Max: b}})
 		require.NoError(t, err)
-		_, err = apply(t.Context(), f, changes)
+		err = apply(t.Context(), changes)
 		require.NoError(t, err, "%d: %s", i, Plan{Changes: changes})
 		f.parentRatio, f.childRatio = 0.5, 0.5
 	}
-	changes, err := plan(f, fakePage, Resources{CPU: CPU{Max: CPUs(0.6)}})
+	changes, err := planOf(f, Resources{CPU: CPU{Max: CPUs(0.6)}})
 	require.NoError(t, err)
-	_, err = apply(t.Context(), f, changes)
+	err = apply(t.Context(), changes)
 	require.ErrorContains(t, err, "above the parent's")
 }
 
 // TestUpdateErrorSays breaks an update and then its undoing.
 func TestUpdateErrorSays(t *testing.T) {
 	f := newFake(t, 2)
-	changes, err := plan(f, fakePage, Resources{PIDs: PIDs{Max: Count(5)}, CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}, Memory: Memory{Max: Bytes(1 << 20)}})
+	changes, err := planOf(f, Resources{PIDs: PIDs{Max: Count(5)}, CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}, Memory: Memory{Max: Bytes(1 << 20)}})
 	require.NoError(t, err)
 	require.Len(t, changes, 4)
 	f.fault = func(_ int, file string) (error, bool) {
@@ -99,7 +99,7 @@ func TestUpdateErrorSays(t *testing.T) {
 		}
 		return nil, false
 	}
-	_, err = apply(t.Context(), f, changes)
+	err = apply(t.Context(), changes)
 	var u *UpdateError
 	require.ErrorAs(t, err, &u)
 	require.ErrorIs(t, u.Err, errInjected)
@@ -119,7 +119,7 @@ func TestUpdateErrorSays(t *testing.T) {
 func TestUpdateCancelled(t *testing.T) {
 	f := newFake(t, 2)
 	before := f.state()
-	changes, err := plan(f, fakePage, Resources{PIDs: PIDs{Max: Count(5)}, CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}})
+	changes, err := planOf(f, Resources{PIDs: PIDs{Max: Count(5)}, CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	f.fault = func(n int, _ string) (error, bool) {
@@ -128,7 +128,7 @@ func TestUpdateCancelled(t *testing.T) {
 		}
 		return nil, true
 	}
-	_, err = apply(ctx, f, changes)
+	err = apply(ctx, changes)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, before, f.state())
 }
@@ -139,15 +139,15 @@ func TestShrinkPlan(t *testing.T) {
 	shrink := Resources{Memory: Memory{Max: Bytes(8 * mib)}}
 	f := newFake(t, 2)
 	f.anon, f.cache = 6*mib, 10*mib
-	changes, err := plan(f, fakePage, shrink)
+	changes, err := planOf(f, shrink)
 	require.NoError(t, err)
-	_, err = apply(t.Context(), f, changes)
+	err = apply(t.Context(), changes)
 	require.NoError(t, err)
 	require.Equal(t, []string{"memory.high=8388608", "memory.max=8388608", "memory.high=max"}, f.writes)
 
 	f = newFake(t, 2)
 	f.anon, f.cache = 10*mib, 10*mib
-	_, err = plan(f, fakePage, shrink)
+	_, err = planOf(f, shrink)
 	require.ErrorIs(t, err, ErrInUse)
 	require.Empty(t, f.writes)
 
@@ -155,7 +155,7 @@ func TestShrinkPlan(t *testing.T) {
 	f = newFake(t, 2)
 	f.anon, f.cache = 6*mib, 10*mib
 	before := f.state()
-	changes, err = plan(f, fakePage, shrink)
+	changes, err = planOf(f, shrink)
 	require.NoError(t, err)
 	f.fault = func(n int, _ string) (error, bool) {
 		if n == 0 {
@@ -163,7 +163,7 @@ func TestShrinkPlan(t *testing.T) {
 		}
 		return nil, true
 	}
-	_, err = apply(t.Context(), f, changes)
+	err = apply(t.Context(), changes)
 	var use *InUseError
 	require.ErrorAs(t, err, &use)
 	require.Equal(t, before, f.state())
@@ -171,7 +171,7 @@ func TestShrinkPlan(t *testing.T) {
 	// What has grown under a limit that was raised is not killed by undoing it.
 	f = newFake(t, 2)
 	f.files[maxFile] = "8388608"
-	changes, err = plan(f, fakePage, Resources{Memory: Memory{Max: Bytes(32 * mib), Low: Bytes(4 * mib)}})
+	changes, err = planOf(f, Resources{Memory: Memory{Max: Bytes(32 * mib), Low: Bytes(4 * mib)}})
 	require.NoError(t, err)
 	f.fault = func(_ int, file string) (error, bool) {
 		if file == "memory.low" {
@@ -180,7 +180,7 @@ func TestShrinkPlan(t *testing.T) {
 		}
 		return nil, true
 	}
-	_, err = apply(t.Context(), f, changes)
+	err = apply(t.Context(), changes)
 	var u *UpdateError
 	require.ErrorAs(t, err, &u)
 	require.ErrorIs(t, u.Undo, ErrInUse)
@@ -230,7 +230,7 @@ func TestPlanRefuses(t *testing.T) {
 		"v1 max, swap set": {swapLimited, Resources{Memory: Memory{Max: Max()}}, ErrInvalid, "set Swap to max"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changes, err := plan(tc.tree, fakePage, tc.want)
+			changes, err := planOf(tc.tree, tc.want)
 			require.ErrorIs(t, err, tc.is)
 			require.ErrorContains(t, err, tc.says)
 			require.Empty(t, changes)

@@ -35,7 +35,8 @@ type field struct {
 // max in each.
 func (p *planner) fields(ctl Controller, file, text, key string, all []field) {
 	line, _ := lineOf(text, key)
-	var old, data, want string
+	var old, data, was, want string
+	turn := shrink // unless something grows
 	for _, f := range all {
 		now, ok := fieldOf(line, f.name)
 		if !ok {
@@ -48,7 +49,11 @@ func (p *planner) fields(ctl Controller, file, text, key string, all []field) {
 		if to != now {
 			old += " " + f.name + "=" + now
 			data += " " + f.name + "=" + to
+			if n, err := parseAmount(now); err != nil || f.limit.amount(noLimit) > n {
+				turn = grow
+			}
 		}
+		was += " " + f.name + "=" + now
 		want += " " + f.name + "=" + to
 	}
 	if data == "" {
@@ -56,7 +61,7 @@ func (p *planner) fields(ctl Controller, file, text, key string, all []field) {
 	}
 	p.add(Change{
 		Controller: ctl, Knob: file, File: file, Old: key + old, New: key + data,
-		want: want,
+		line: key, was: was, want: want, stage: turn,
 		canon: func(text string) string {
 			line, _ := lineOf(text, key)
 			s := ""

@@ -22,7 +22,7 @@ import (
 //
 // It returns an error that matches [ErrGone] if the group was removed.
 func (c *Cgroup) Resources() (Resources, error) {
-	t := &groupTree{c: c}
+	t := filesOf(c)
 	defer t.close()
 	r, err := readResources(t, func(ctl Controller) bool { return t.in(ctl) != nil })
 	if err != nil {

@@ -3,27 +3,42 @@
 package cgroups
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 )
 
-// Revert takes back what an Update of this group did, write by write, last one
-// first: for a caller that changes something besides the group, and failed at
-// that. What others changed in the same files since is overwritten.
+// Revert takes back what an update did, in all its groups, write by write, last
+// one first: for a caller that changes something besides the groups, and failed
+// at that. What others changed in the same files since is overwritten.
 //
-// It goes on past a failure, and joins the errors of what it could not take
-// back.
-func (c *Cgroup) Revert(done Result) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := &groupTree{c: c, update: true}
-	defer t.close()
-	var errs []error
-	for _, change := range slices.Backward(done.Changes) {
-		if err := undo(t, change); err != nil {
-			errs = append(errs, fmt.Errorf("revert of cgroup %s: %w", c.path, err))
+// It goes on past a failure and says what could not be taken back. Of a group
+// that was removed there is nothing to take back. Results that were stored and
+// read again cannot be reverted; that is an [InvalidError].
+func (r Result) Revert() error {
+	changes := slices.Clone(r.Changes)
+	var groups []*Cgroup
+	for i := range changes {
+		t, ok := changes[i].in.(*groupTree)
+		if !ok {
+			return &InvalidError{Field: "result", Value: changes[i].Path, Reason: "not from an update by this process"}
+		}
+		if !slices.Contains(groups, t.c) {
+			groups = append(groups, t.c)
 		}
 	}
-	return errors.Join(errs...)
+	slices.SortFunc(groups, (*Cgroup).compare)
+	t := &transaction{trees: make([]groupTree, len(groups))}
+	for i, c := range groups {
+		t.trees[i].open(c)
+	}
+	t.lock()
+	defer t.end()
+	for i := range changes {
+		c := changes[i].in.(*groupTree).c
+		changes[i].in = &t.trees[slices.Index(groups, c)]
+	}
+	if _, _, err := undo(changes, len(changes)); err != nil {
+		return fmt.Errorf("revert: %w", err)
+	}
+	return nil
 }

@@ -147,12 +147,17 @@ func TestUpdateTransitions(t *testing.T) {
 type faultyTree struct {
 	*groupTree
 	n, at int
+	count *int // instead of n, for trees that count together
 	takes bool // the write does its work all the same
 }
 
 func (f *faultyTree) write(ctl Controller, file, data string) error {
-	f.n++
-	if f.n-1 != f.at {
+	count := f.count
+	if count == nil {
+		count = &f.n
+	}
+	*count++
+	if *count-1 != f.at {
 		return f.groupTree.write(ctl, file, data)
 	}
 	if f.takes {
@@ -205,16 +210,17 @@ func TestUpdateFaults(t *testing.T) {
 			}
 			for _, takes := range []bool{false, true} {
 				before := knobState(t, c)
-				tree := &faultyTree{groupTree: &groupTree{c: c, update: true}, at: i, takes: takes}
-				changes, err := plan(tree, uint64(os.Getpagesize()), r)
+				tree := &faultyTree{groupTree: filesOf(c), at: i, takes: takes}
+				tree.update = true
+				changes, err := planOf(tree, r)
 				require.NoError(t, err)
-				_, err = apply(t.Context(), tree, changes)
+				err = apply(t.Context(), changes)
 				require.ErrorIs(t, err, errInjected)
 				var u *UpdateError
 				require.ErrorAs(t, err, &u)
 				require.NoError(t, u.Undo, "%s", p)
 				require.Equal(t, before, knobState(t, c), "write %d of\n%s", i, p)
-				again, err := plan(tree, uint64(os.Getpagesize()), r)
+				again, err := planOf(tree, r)
 				require.NoError(t, err)
 				require.Len(t, again, len(p.Changes))
 				tree.close()

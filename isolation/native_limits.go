@@ -59,7 +59,7 @@ func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resou
 					errs = append(errs, ui.Update(context.WithoutCancel(ctx), c, before))
 				}
 			}
-			return cgroups.Result{}, errors.Join(append(errs, c.Cgroup.Revert(result))...)
+			return cgroups.Result{}, errors.Join(append(errs, result.Revert())...)
 		}
 	}
 	return result, nil

@@ -58,7 +58,7 @@ func TestJSONNames(t *testing.T) {
 		{ran{"a", exit}, "exit exit.at exit.code exit.known exit.oom exit.signal id"},
 		{destroyed{"a", true}, "destroyed id"},
 		{updated{"a", true, []cgroups.Change{{Old: "1", New: "2", Now: "2", Why: "w"}}},
-			"changes changes.controller changes.file changes.knob changes.new changes.now changes.old changes.path changes.why dryRun id"},
+			"changes changes.cgroup changes.controller changes.file changes.knob changes.new changes.now changes.old changes.path changes.why dryRun id"},
 		{measured{"a", now, &cgroups.Stats{}}, "at id stats stats.has"},
 		{cgroups.Explanation{
 			Cgroup: "c", Shares: []cgroups.Share{{}}, Unseen: []string{"x"},

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// GroupResources are the knobs that an update of several groups gives to one of
+// them.
+type GroupResources struct {
+	Cgroup    *Cgroup
+	Resources Resources
+}
+
+// PlanAll says what [Root.UpdateAll] would do now, and does none of it. Its
+// errors are those of [Cgroup.Plan], joined.
+func (r *Root) PlanAll(all []GroupResources) (Plan, error) {
+	t, err := r.begin(all)
+	if err != nil {
+		return Plan{}, err
+	}
+	defer t.end()
+	return t.plan()
+}
+
+// UpdateAll is [Cgroup.Update] of several groups at once: a group with the
+// groups below it, or any others of the root. All of them get what they are to
+// have, or none does.
+//
+// Whatever grows does so from the top down, and then whatever shrinks does so
+// from the bottom up, each knob by itself, so that a group never has more than
+// the group above it, on the way as little as in the end. Lists of CPUs and
+// memory nodes pass through the union of old and new. The order of all does not
+// matter; each group may be in it once.
+//
+// What stands against a change in groups that are not in all, such as a child
+// that has more, is the kernel's refusal, undone and explained in the
+// [UpdateError].
+func (r *Root) UpdateAll(ctx context.Context, all []GroupResources) (Result, error) {
+	t, err := r.begin(all)
+	if err != nil {
+		return Result{}, err
+	}
+	defer t.end()
+	return t.update(ctx)
+}
+
+// transaction is an update under way.
+type transaction struct {
+	wanted []GroupResources // in the order of paths
+	trees  []groupTree
+	groups []group
+	locked bool
+
+	oneTree  [1]groupTree // for one group, without allocating
+	oneGroup [1]group
+}
+
+// begin checks what is wanted.
+func (r *Root) begin(all []GroupResources) (*transaction, error) {
+	all = slices.Clone(all)
+	for _, g := range all {
+		switch {
+		case g.Cgroup == nil:
+			return nil, &InvalidError{Field: "cgroup", Reason: "none"}
+		case g.Cgroup.root != r:
+			return nil, &InvalidError{Field: "cgroup", Value: g.Cgroup.path, Reason: "of another root"}
+		}
+		if err := g.Resources.Validate(); err != nil {
+			return nil, fmt.Errorf("cgroup %s: %w", g.Cgroup.path, err)
+		}
+	}
+	slices.SortFunc(all, func(a, b GroupResources) int { return a.Cgroup.compare(b.Cgroup) })
+	for i := range all[:max(0, len(all)-1)] {
+		if c := all[i].Cgroup; c.compare(all[i+1].Cgroup) == 0 {
+			return nil, &InvalidError{Field: "cgroup", Value: c.path, Reason: "a second entry for the group"}
+		}
+	}
+	t := &transaction{wanted: all, trees: make([]groupTree, len(all)), groups: make([]group, len(all))}
+	t.open()
+	return t, nil
+}
+
+// compare gives groups one order, a parent before its children.
+func (c *Cgroup) compare(o *Cgroup) int {
+	return cmp.Or(strings.Compare(c.path, o.path), cmp.Compare(c.id.Dev, o.id.Dev), cmp.Compare(c.id.Ino, o.id.Ino))
+}
+
+// begin is [Root.begin] for one group.
+func (c *Cgroup) begin(r Resources) (*transaction, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	t := &transaction{wanted: []GroupResources{{c, r}}}
+	t.trees, t.groups = t.oneTree[:], t.oneGroup[:]
+	t.open()
+	return t, nil
+}
+
+func (t *transaction) open() {
+	for i, g := range t.wanted {
+		t.trees[i].open(g.Cgroup)
+		t.groups[i] = group{&t.trees[i], g.Cgroup.path, g.Resources}
+	}
+}
+
+// lock keeps other updates of the groups out, always from the first to the last,
+// so that two transactions do not wait for each other.
+func (t *transaction) lock() {
+	for i := range t.trees {
+		t.trees[i].c.mu.Lock()
+		t.trees[i].update = true
+	}
+	t.locked = true
+}
+
+// end frees what the transaction holds.
+func (t *transaction) end() {
+	for i := range t.trees {
+		t.trees[i].close()
+		if t.locked {
+			t.trees[i].c.mu.Unlock()
+		}
+	}
+}
+
+// changes plans.
+func (t *transaction) changes() ([]Change, error) { return plan(pageSize, t.groups) }
+
+var pageSize = uint64(os.Getpagesize())
+
+// enabling are the controllers that groups have to be brought under first.
+func (t *transaction) enabling(changes []Change) (all []Enabling) {
+	for i := range t.trees {
+		g := &t.trees[i]
+		var missing Controllers
+		for j := range changes {
+			if c := &changes[j]; c.in == tree(g) && g.in(c.Controller) == nil {
+				missing |= ControllersOf(c.Controller)
+			}
+		}
+		if missing != 0 {
+			all = append(all, Enabling{g.c.path, missing})
+		}
+	}
+	return all
+}
+
+func (t *transaction) plan() (Plan, error) {
+	changes, err := t.changes()
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Changes: changes, Enable: t.enabling(changes), wanted: t.wanted}
+	p.wanted = p.WantedAll() // the caller may change what it gave
+	return p, nil
+}
+
+func (t *transaction) update(ctx context.Context) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	t.lock()
+	changes, err := t.changes()
+	if err != nil {
+		return Result{}, err
+	}
+	if enable := t.enabling(changes); enable != nil {
+		if err := t.enable(ctx, enable); err != nil {
+			return Result{}, err
+		}
+		// What was taken for granted of a new group can now be read.
+		if changes, err = t.changes(); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := apply(ctx, changes); err != nil {
+		return Result{}, fmt.Errorf("update of cgroup %s: %w", t.names(), err)
+	}
+	return Result{Changes: changes}, nil
+}
+
+// enable brings the groups under the controllers that they lack, a parent
+// before its children.
+func (t *transaction) enable(ctx context.Context, all []Enabling) error {
+	for _, e := range all {
+		i := slices.IndexFunc(t.trees, func(g groupTree) bool { return g.c.path == e.Cgroup })
+		for _, ctl := range e.Controllers.List() {
+			if _, err := t.trees[i].c.ensure(ctx, ctl); err != nil {
+				return err
+			}
+		}
+		t.trees[i].look()
+	}
+	return nil
+}
+
+// names are the groups' paths, for messages.
+func (t *transaction) names() string {
+	paths := make([]string, len(t.groups))
+	for i := range t.groups {
+		paths[i] = t.groups[i].path
+	}
+	return strings.Join(paths, ", ")
+}
