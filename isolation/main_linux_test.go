@@ -3,10 +3,13 @@
 package isolation_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -21,11 +24,12 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func([]string) int{
-		"exit":  childExit,
-		"wait":  childWait,
-		"hog":   childHog,
-		"forks": childForks,
-		"agent": childAgent,
+		"exit":   childExit,
+		"wait":   childWait,
+		"hog":    childHog,
+		"forks":  childForks,
+		"agent":  childAgent,
+		"reaper": childReaper,
 		"whoami": func([]string) int {
 			host, _ := os.Hostname()
 			dir, _ := os.Getwd()
@@ -116,6 +120,35 @@ func childAgent(args []string) int {
 	signal.Notify(c, syscall.SIGTERM)
 	<-c
 	return 0
+}
+
+// childReaper runs the child that args names until it says a line, repeats the
+// line, kills it, and from then on waits for whoever the dead one leaves behind,
+// as an init does.
+func childReaper(args []string) int {
+	const prSetChildSubreaper = 36
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		fmt.Println(errno)
+		return 1
+	}
+	cmd := exec.Command(os.Args[0], append([]string{os.Args[1]}, args...)...)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	fmt.Print(line)
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); errors.Is(err, syscall.ECHILD) {
+			return 0
+		}
+	}
 }
 
 // config is that of a host of the test's own.

@@ -212,13 +212,41 @@ func (d *nativeDriver) listen(c *Container, b *box) error {
 // exited runs once, on the engine's goroutine, and does not block.
 func (d *nativeDriver) exited(c *Container, b *box) {
 	st := ExitStatus{At: time.Now()}
-	if b.child != nil {
-		if end, ended, err := b.child.Reap(); err == nil && ended {
-			st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
-			if st.Signal != 0 {
-				st.Code = 128 + st.Signal
+	if b.child == nil {
+		// It may take a moment, in which the sandbox may be let go.
+		pidfd, _ := b.pidfd.Dup()
+		go d.inherited(c, b, pidfd, st)
+		return
+	}
+	if end, ended, err := b.child.Reap(); err == nil && ended {
+		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	}
+	d.finished(c, b, st)
+}
+
+// reaperPatience is how long whoever has inherited an earlier process's child may
+// take to wait for it. Until then Wait waits too.
+const reaperPatience = time.Second
+
+// inherited is for a process that was another's child: the kernel may know how it
+// ended. It owns pidfd, which is nil if the sandbox was let go already.
+func (d *nativeDriver) inherited(c *Container, b *box, pidfd *sys.FD, st ExitStatus) {
+	if pidfd != nil {
+		if ws, err := sys.PidfdExit(pidfd.Int(), reaperPatience); err == nil {
+			st.Known, st.Code = true, ws.ExitStatus()
+			if ws.Signaled() {
+				st.Signal = int(ws.Signal())
 			}
 		}
+		_ = pidfd.Close()
+	}
+	d.finished(c, b, st)
+}
+
+// finished makes known how the first process ended.
+func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
+	if st.Signal != 0 {
+		st.Code = 128 + st.Signal
 	}
 	// Only a kill can have been for lack of memory; an unknown end too.
 	if !st.Known || st.Signal == int(syscall.SIGKILL) {

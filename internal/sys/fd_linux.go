@@ -16,3 +16,12 @@ func closeFD(fd int) error {
 	}
 	return nil
 }
+
+// Dup is another descriptor of the same open file, close-on-exec.
+func (f *FD) Dup() (*FD, error) {
+	fd, err := unix.FcntlInt(uintptr(f.Int()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return NewFD(fd), nil
+}

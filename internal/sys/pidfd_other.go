@@ -6,6 +6,7 @@ package sys
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/feature"
 )
@@ -17,3 +18,6 @@ func PidfdOpen(int) (*FD, error) { return nil, errPidfd }
 
 // PidfdSignal returns ErrNotSupported.
 func PidfdSignal(int, syscall.Signal) error { return errPidfd }
+
+// PidfdExit returns ErrNotSupported.
+func PidfdExit(int, time.Duration) (syscall.WaitStatus, error) { return 0, errPidfd }

@@ -77,7 +77,9 @@ var (
 )
 
 // absent are classes that no environment offers, each for a reason.
-var absent = []string{}
+var absent = []string{
+	"pidfd.exit", // Linux 6.15
+}
 
 // offers lists the classes that the tests of this user find.
 func (e environment) offers(user string) []string {
