@@ -21,7 +21,7 @@ import (
 type inventory struct {
 	cgroups     int // directories at and below the parent group, in each hierarchy
 	processes   int // in these groups
-	mounts      int // in this program's mount namespace, whoever made them
+	mounts      int // in this program's mount namespace, where the sandboxes make theirs
 	descriptors int // of this program
 	files       int // in the state directory
 
@@ -40,9 +40,24 @@ func look(o options) inventory {
 		descriptors: entries("/proc/self/fd"),
 		files:       walk(o.config.Root),
 	}
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	v.mounts = strings.Count(string(b), "\n")
+	v.mounts = countMounts(o)
 	return v
+}
+
+// countMounts counts what is mounted on /proc, as every sandbox does in a mount
+// namespace of its own, and what bears a name of ours. Other programs may mount
+// something at any time.
+func countMounts(o options) int {
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		const target = 4
+		f := strings.Fields(line)
+		if len(f) > target && (f[target] == "/proc" || strings.Contains(line, o.config.Root) || strings.Contains(line, o.config.Parent)) {
+			n++
+		}
+	}
+	return n
 }
 
 // countGroups goes through every hierarchy that is mounted, and the one that
