@@ -29,6 +29,8 @@
 //
 // # Limits of this package
 //
-// It creates no namespaces, writes no id maps and mounts nothing; sandboxes are
-// born in their namespaces. It needs /proc of the caller's own pid namespace.
+// [Create] makes only those namespaces that need no process to begin with, and
+// [Handle.Pin] is all that it mounts; sandboxes are born in their other
+// namespaces. It writes no id maps. It needs /proc of the caller's own pid
+// namespace.
 package namespaces

@@ -170,6 +170,15 @@ func (h *Handle) String() string { return h.id.String() }
 // handle's, which must stay open while the number is in use.
 func (h *Handle) FD() int { return h.fd.Int() }
 
+// Clone holds the same namespace once more, by a descriptor of its own.
+func (h *Handle) Clone() (*Handle, error) {
+	fd, err := linux.DupFD(h.FD())
+	if err != nil {
+		return nil, &FileError{Op: "duplicate", Path: h.String(), Err: err}
+	}
+	return &Handle{fd: sys.NewFD(fd), id: h.id}, nil
+}
+
 // Close frees the descriptor. Closing twice is nil.
 func (h *Handle) Close() error {
 	if h == nil {

@@ -29,6 +29,18 @@ func IDOf(int, Kind) (ID, error) { return ID{}, onlyLinux() }
 // Do is not supported here: fn is not called.
 func Do(func() error, ...*Handle) error { return onlyLinux() }
 
+// Create is not supported here.
+func Create(Kind) (*Handle, error) { return nil, onlyLinux() }
+
+// Clone is not supported here.
+func (h *Handle) Clone() (*Handle, error) { return nil, onlyLinux() }
+
+// Pin is not supported here.
+func (h *Handle) Pin(string) error { return onlyLinux() }
+
+// Unpin is not supported here.
+func Unpin(string) error { return onlyLinux() }
+
 // ID identifies the namespace.
 func (h *Handle) ID() ID { return h.id }
 

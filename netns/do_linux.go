@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/caisson-run/caisson/namespaces"
 	"github.com/vishvananda/netlink"
 )
 
@@ -19,6 +20,14 @@ const attempts = 20
 // or the handle ends first. f must be safe to repeat, and must hand out its
 // findings as its result only.
 func do[T any](ctx context.Context, h *Handle, op, link string, f func(*netlink.Handle) (T, error)) (T, error) {
+	return once(ctx, h, op, link, func(socket *netlink.Handle) (T, error) {
+		return repeat(ctx, func() (T, error) { return f(socket) })
+	})
+}
+
+// once is do for an f that cannot be repeated: one that changes several things.
+// It must end soon after ctx does.
+func once[T any](ctx context.Context, h *Handle, op, link string, f func(*netlink.Handle) (T, error)) (T, error) {
 	var zero T
 	fail := func(err error) (T, error) { return zero, &OpError{Op: op, Link: link, NS: h.id, Err: err} }
 	if err := ctx.Err(); err != nil {
@@ -43,7 +52,7 @@ func do[T any](ctx context.Context, h *Handle, op, link string, f func(*netlink.
 	done := make(chan outcome, 1)
 	go func() {
 		defer h.release()
-		value, err := repeat(ctx, func() (T, error) { return f(h.socket) })
+		value, err := f(h.socket)
 		done <- outcome{value, err}
 	}()
 	select {
@@ -83,6 +92,15 @@ func explain(err error) error {
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) || errors.Is(err, syscall.ENODEV) {
 		return noLink{}
+	}
+	return err
+}
+
+// noKind says that the kernel does not know a kind of link, queue or rule, where
+// err means that.
+func noKind(kind string, err error) error {
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOENT) {
+		return &namespaces.UnsupportedError{Feature: kind, Reason: "this kernel has none, or lacks its module", Err: err}
 	}
 	return err
 }

@@ -46,6 +46,18 @@ func (e *OpError) Error() string {
 // Unwrap gives the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
+// LinkError says with which of several links something failed.
+type LinkError struct {
+	Link string
+	Err  error
+}
+
+// Error reads "eth0: file exists".
+func (e *LinkError) Error() string { return e.Link + ": " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *LinkError) Unwrap() error { return e.Err }
+
 // noLink is ENODEV as a link's absence.
 type noLink struct{}
 

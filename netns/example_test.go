@@ -6,11 +6,75 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/caisson-run/caisson/netns"
 )
+
+// A network with an address of a pool, limited to 100 Mbit/s in each direction,
+// and to 20 while it runs.
+func ExampleNetwork_Create() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	network, err := netns.OpenNetwork(ctx, netns.Config{
+		Scope: "example", State: "/run/example/net",
+		Pools: []netns.PoolConfig{{Name: "lan", Subnet: netip.MustParsePrefix("10.77.0.0/16")}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer network.Close()
+
+	limit := netns.BitsPerSecond(100e6)
+	web, err := network.Create(ctx, "web-1", netns.Spec{
+		Mode: netns.ModeNew,
+		Interfaces: []netns.Interface{{
+			Kind: netns.Veth, Pools: []string{"lan"}, // no bridge: routed
+			Bandwidth: netns.Bandwidth{Egress: limit, Ingress: limit},
+		}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(web.Addrs(), web.Namespace())
+	if err := web.SetBandwidth(ctx, "eth0", netns.Bandwidth{Egress: netns.BitsPerSecond(20e6)}); err != nil {
+		fmt.Println(err)
+	}
+
+	_ = web.Close()
+	if err := network.Destroy(ctx, "web-1"); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// What an earlier process of the same agent left is removed, but for the
+// sandboxes that still run.
+func ExampleNetwork_Sweep() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	network, err := netns.OpenNetwork(ctx, netns.Config{Scope: "example", State: "/run/example/net"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer network.Close()
+	running := map[string]bool{"web-1": true}
+	removed, err := network.Sweep(ctx, func(owner string) bool { return running[owner] })
+	fmt.Println(removed, err)
+}
+
+// How much the limit holds a sandbox up.
+func ExampleQueue_Since() {
+	earlier := netns.Queue{Bytes: 1_000_000, Packets: 1000}
+	now := netns.Queue{Bytes: 13_500_000, Packets: 9910, Drops: 90, Backlog: 125_000}
+	c := now.Since(earlier, time.Second)
+	fmt.Printf("%.0f Mbit/s, %v behind, %.0f%% dropped\n", c.Rate/1e6, c.Delay, c.Dropped*100)
+	// Output: 100 Mbit/s, 10ms behind, 1% dropped
+}
 
 // What a sandbox sent and received, read as often as wanted.
 func ExampleHandle_Stats() {

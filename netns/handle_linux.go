@@ -3,11 +3,13 @@
 package netns
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"syscall"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
+	"github.com/caisson-run/caisson/internal/rtnl"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/vishvananda/netlink"
 )
@@ -18,6 +20,8 @@ type Handle struct {
 	id     namespaces.ID
 	dev    *kernfs.File // /proc/net/dev of the namespace
 	socket *netlink.Handle
+
+	counters *rtnl.Socket // of queues
 
 	turn   chan struct{} // has room for one: whoever put it there uses the socket
 	closed chan struct{}
@@ -44,6 +48,9 @@ func Open(ns *namespaces.Handle) (*Handle, error) {
 		}
 		defer dir.Close()
 		if h.dev, err = dir.Open("dev", os.O_RDONLY); err != nil {
+			return err
+		}
+		if h.counters, err = rtnl.Open(); err != nil {
 			return err
 		}
 		h.socket, err = netlink.NewHandle(syscall.NETLINK_ROUTE)
@@ -80,7 +87,7 @@ func (h *Handle) Close() error {
 		close(h.closed)
 		h.freeSocket()
 	})
-	return h.dev.Close()
+	return errors.Join(h.dev.Close(), h.counters.Close())
 }
 
 // freeSocket closes the socket of a closed handle, unless somebody still uses

@@ -19,10 +19,11 @@ type Link struct {
 	Name    string         `json:"name"`
 	Index   int            `json:"index"`          // stays when the link is renamed
 	Kind    string         `json:"kind,omitempty"` // "veth", "bridge", ...; empty for hardware and loopback
-	MTU     int            `json:"mtu"`            // bytes
-	MAC     string         `json:"mac,omitempty"`  // as net.ParseMAC takes it; empty if the link has none, or only zeros
-	Up      bool           `json:"up"`             // set up by the administrator (IFF_UP)
-	Running bool           `json:"running"`        // up, and with a carrier (IFF_RUNNING)
+	Alias   string         `json:"alias,omitempty"`
+	MTU     int            `json:"mtu"`           // bytes
+	MAC     string         `json:"mac,omitempty"` // as net.ParseMAC takes it; empty if the link has none, or only zeros
+	Up      bool           `json:"up"`            // set up by the administrator (IFF_UP)
+	Running bool           `json:"running"`       // up, and with a carrier (IFF_RUNNING)
 	Addrs   []netip.Prefix `json:"addrs,omitempty"`
 	Stats   LinkStats      `json:"stats"`
 }

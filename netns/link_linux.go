@@ -78,6 +78,7 @@ func linkOf(l netlink.Link) Link {
 		Name:    a.Name,
 		Index:   a.Index,
 		Kind:    l.Type(),
+		Alias:   a.Alias,
 		MTU:     a.MTU,
 		MAC:     a.HardwareAddr.String(),
 		Up:      a.RawFlags&syscall.IFF_UP != 0,

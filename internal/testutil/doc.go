@@ -22,4 +22,5 @@
 //	CAISSON_VM_HAS     comma separated classes that must be there
 //	CAISSON_DELEGATED  a cgroup2 directory that the ordinary user may manage
 //	CAISSON_BLOCKDEV   a scratch block device that tests may overwrite
+//	CAISSON_SOAK       how often tests of endurance repeat what they do
 package testutil

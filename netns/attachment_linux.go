@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/vishvananda/netlink"
+)
+
+// Attachment is the network that a sandbox has. It is safe for concurrent use.
+type Attachment struct {
+	network *Network
+	owner   string
+	spec    Spec
+	ns      *namespaces.Handle
+	inside  *Handle
+	plugs   []*plug
+	warm    *prepared // until make has used it
+}
+
+// plug is one interface on its way.
+type plug struct {
+	Interface
+	name     string
+	machine  string // the other end of a veth
+	addrs    []netip.Prefix
+	gateways []netip.Addr
+
+	mac, machineMAC           net.HardwareAddr // of a veth
+	machineIndex, insideIndex int
+}
+
+func (p *plug) routed() bool { return p.Kind == Veth && p.Bridge == "" }
+
+// begin pins a namespace for the owner.
+func (a *Attachment) begin(ctx context.Context) (err error) {
+	n, pin := a.network, a.network.pinName(a.owner)
+	if in := a.spec.Interfaces; len(in) > 0 && in[0].Kind == Veth {
+		a.warm = n.warm.take()
+	}
+	if a.warm == nil {
+		if a.warm, err = prepare(ctx); err != nil {
+			return err
+		}
+	}
+	if err := n.pins.Pin(pin, a.warm.ns); err != nil {
+		return errors.Join(err, a.warm.close())
+	}
+	a.ns, a.inside = a.warm.ns, a.warm.inside
+	return nil
+}
+
+// make makes everything in the namespace that begin has pinned.
+func (a *Attachment) make(ctx context.Context) error {
+	if err := a.address(ctx); err != nil {
+		return err
+	}
+	if err := a.connect(ctx); err != nil {
+		return err
+	}
+	if err := a.writeSysctls(); err != nil {
+		return err
+	}
+	if err := a.configure(ctx); err != nil {
+		return err
+	}
+	if err := a.lead(ctx); err != nil {
+		return err
+	}
+	for _, p := range a.plugs {
+		if err := a.shape(ctx, p, p.Bandwidth); err != nil {
+			return err
+		}
+	}
+	return a.publish(ctx)
+}
+
+// address gathers the interfaces' addresses and gateways.
+func (a *Attachment) address(ctx context.Context) error {
+	used := map[string]int{}
+	veths := 0
+	for i, in := range a.spec.Interfaces {
+		p := &plug{Interface: in, name: in.name(i), addrs: slices.Clone(in.Addrs), gateways: slices.Clone(in.Gateways)}
+		if p.Kind == Veth {
+			p.machine = a.network.linkName(a.owner, veths)
+			p.mac, p.machineMAC = a.network.macs(a.owner, veths)
+			veths++
+		}
+		if in.MAC != "" {
+			p.mac, _ = net.ParseMAC(in.MAC)
+		}
+		for _, name := range in.Pools {
+			pool := a.network.pools[name]
+			prefix, err := pool.Allocate(ctx, a.owner, used[name])
+			if err != nil {
+				return err
+			}
+			used[name]++
+			p.addrs = append(p.addrs, prefix)
+			gw := pool.cfg.Gateway
+			same := func(o netip.Addr) bool { return o.Is4() == gw.Is4() }
+			if gw.IsValid() && !p.routed() && !slices.ContainsFunc(p.gateways, same) && !a.hasDefault(gw.Is4()) {
+				p.gateways = append(p.gateways, gw)
+			}
+		}
+		a.plugs = append(a.plugs, p)
+	}
+	return nil
+}
+
+// hasDefault reports whether an earlier interface leads everywhere.
+func (a *Attachment) hasDefault(v4 bool) bool {
+	return slices.ContainsFunc(a.plugs, func(p *plug) bool {
+		return slices.ContainsFunc(p.gateways, func(gw netip.Addr) bool { return gw.Is4() == v4 }) ||
+			p.routed() && slices.ContainsFunc(p.addrs, func(q netip.Prefix) bool { return q.Addr().Is4() == v4 })
+	})
+}
+
+// find fills in what an earlier process made.
+func (a *Attachment) find(ctx context.Context) (err error) {
+	if a.inside, err = Open(a.ns); err != nil || a.spec.Mode != ModeNew {
+		return err
+	}
+	links, err := a.inside.Links(ctx)
+	if err != nil {
+		return err
+	}
+	veths := 0
+	for i, in := range a.spec.Interfaces {
+		p := &plug{Interface: in, name: in.name(i)}
+		at := slices.IndexFunc(links, func(l Link) bool { return l.Name == p.name })
+		if at < 0 {
+			return &OpError{Op: "find", Link: p.name, NS: a.inside.id, Err: noLink{}}
+		}
+		p.insideIndex = links[at].Index
+		for _, addr := range links[at].Addrs {
+			if !addr.Addr().IsLinkLocalUnicast() || slices.Contains(in.Addrs, addr) {
+				p.addrs = append(p.addrs, addr)
+			}
+		}
+		if p.Kind == Veth {
+			p.machine = a.network.linkName(a.owner, veths)
+			veths++
+			end, err := a.network.machine.Link(ctx, p.machine)
+			if err != nil {
+				return err
+			}
+			p.machineIndex = end.Index
+		}
+		a.plugs = append(a.plugs, p)
+	}
+	return nil
+}
+
+// connect makes the links, those of the machine and their ends inside.
+func (a *Attachment) connect(ctx context.Context) error {
+	for _, p := range a.plugs {
+		switch p.Kind {
+		case Veth:
+			if err := a.connectVeth(ctx, p); err != nil {
+				return err
+			}
+		case Physical:
+			if err := a.network.moveIn(ctx, a.owner, p.Parent, a.ns); err != nil {
+				return err
+			}
+		default:
+			if err := a.connectChild(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// connectVeth makes a pair, or takes over the one that waits in the namespace.
+func (a *Attachment) connectVeth(ctx context.Context, p *plug) error {
+	machine := a.network.machine
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.Flags = p.machine, p.machineMAC, net.FlagUp
+	if p.Bridge != "" {
+		bridge, err := do(ctx, machine, "look at", p.Bridge, func(s *netlink.Handle) (netlink.Link, error) {
+			return s.LinkByName(p.Bridge)
+		})
+		if err != nil {
+			return err
+		}
+		if bridge.Type() != "bridge" {
+			return &namespaces.InvalidError{Field: "bridge", Value: p.Bridge, Reason: "a link of kind " + bridge.Type()}
+		}
+		attrs.MasterIndex = bridge.Attrs().Index
+		if p.MTU == 0 {
+			p.MTU = bridge.Attrs().MTU
+		}
+	}
+	attrs.MTU = p.MTU
+	alias := a.network.alias(a.owner)
+	if w := a.warm; w.machineIndex != 0 && p == a.plugs[0] {
+		p.machineIndex, p.insideIndex = w.machineIndex, w.insideIndex
+		take := func() error {
+			_, err := once(ctx, machine, "take", p.machine, func(s *netlink.Handle) (struct{}, error) {
+				return struct{}{}, a.takeVeth(s, p, attrs, alias)
+			})
+			return err
+		}
+		return a.network.retry(ctx, a.owner, p.machine, take(), take)
+	}
+	add := func() error {
+		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.name, PeerHardwareAddr: p.mac, PeerMTU: uint32(p.MTU),
+			PeerNamespace: netlink.NsFd(a.ns.FD())}
+		index, err := once(ctx, machine, "make", p.machine, func(s *netlink.Handle) (int, error) {
+			if err := s.LinkAdd(veth); err != nil {
+				return 0, noKind(string(p.Kind), err)
+			}
+			return veth.Index, s.LinkSetAlias(veth, alias)
+		})
+		p.machineIndex = index
+		return err
+	}
+	return a.network.retry(ctx, a.owner, p.machine, add(), add)
+}
+
+// takeVeth gives a prepared pair its owner's name and place.
+func (a *Attachment) takeVeth(s *netlink.Handle, p *plug, attrs netlink.LinkAttrs, alias string) error {
+	end := byIndex(p.machineIndex)
+	steps := []func() error{
+		func() error { return s.LinkSetAlias(end, alias) },
+		func() error { return s.LinkSetName(end, p.machine) },
+		func() error { return s.LinkSetHardwareAddr(end, attrs.HardwareAddr) },
+		func() error {
+			if attrs.MTU == 0 {
+				return nil
+			}
+			return s.LinkSetMTU(end, attrs.MTU)
+		},
+		func() error {
+			if attrs.MasterIndex == 0 {
+				return nil
+			}
+			return s.LinkSetMasterByIndex(end, attrs.MasterIndex)
+		},
+		func() error { return s.LinkSetUp(end) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectChild makes a macvlan or ipvlan in the namespace.
+func (a *Attachment) connectChild(ctx context.Context, p *plug) error {
+	_, err := once(ctx, a.network.machine, "make "+string(p.Kind)+" on", p.Parent, func(s *netlink.Handle) (struct{}, error) {
+		parent, err := s.LinkByName(p.Parent)
+		if err != nil {
+			return struct{}{}, err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.HardwareAddr = p.name, parent.Attrs().Index, p.MTU, p.mac
+		attrs.Namespace = netlink.NsFd(a.ns.FD())
+		return struct{}{}, noKind(string(p.Kind), s.LinkAdd(child(p.Interface, attrs)))
+	})
+	return err
+}
+
+func child(in Interface, attrs netlink.LinkAttrs) netlink.Link {
+	if in.Kind == IPVlan {
+		modes := map[string]netlink.IPVlanMode{"": netlink.IPVLAN_MODE_L2, "l2": netlink.IPVLAN_MODE_L2,
+			"l3": netlink.IPVLAN_MODE_L3, "l3s": netlink.IPVLAN_MODE_L3S}
+		return &netlink.IPVlan{LinkAttrs: attrs, Mode: modes[in.Submode]}
+	}
+	modes := map[string]netlink.MacvlanMode{"": netlink.MACVLAN_MODE_BRIDGE, "bridge": netlink.MACVLAN_MODE_BRIDGE,
+		"private": netlink.MACVLAN_MODE_PRIVATE, "vepa": netlink.MACVLAN_MODE_VEPA, "passthru": netlink.MACVLAN_MODE_PASSTHRU}
+	return &netlink.Macvlan{LinkAttrs: attrs, Mode: modes[in.Submode]}
+}
+
+// publish sets the owner's rules.
+func (a *Attachment) publish(ctx context.Context) error {
+	if a.network.firewall == nil {
+		return nil
+	}
+	r := Rules{Ports: a.spec.Ports}
+	for _, p := range a.plugs {
+		for _, addr := range p.addrs {
+			r.Addrs = append(r.Addrs, addr.Addr())
+		}
+		if p.machine != "" {
+			r.Links = append(r.Links, p.machine)
+		}
+	}
+	if len(r.Links) == 0 && len(r.Ports) == 0 {
+		return nil
+	}
+	return a.network.firewall.Set(ctx, a.owner, r)
+}
+
+// Namespace is the sandbox's network namespace. It is the attachment's.
+func (a *Attachment) Namespace() *namespaces.Handle { return a.ns }
+
+// Inside is the handle on the sandbox's network namespace. It is the
+// attachment's.
+func (a *Attachment) Inside() *Handle { return a.inside }
+
+// Interfaces are the links besides the loopback device, in the order of the
+// spec.
+func (a *Attachment) Interfaces() []Attached {
+	var all []Attached
+	for _, p := range a.plugs {
+		all = append(all, Attached{Name: p.name, Machine: p.machine, Addrs: slices.Clone(p.addrs)})
+	}
+	return all
+}
+
+// Addrs are the addresses of all interfaces.
+func (a *Attachment) Addrs() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range a.plugs {
+		all = append(all, p.addrs...)
+	}
+	return all
+}
+
+// Close frees the descriptors. The network lives on. Closing twice is nil.
+func (a *Attachment) Close() error {
+	if a == nil {
+		return nil
+	}
+	return errors.Join(a.inside.Close(), a.ns.Close())
+}
+
+// plugNamed is the interface called name inside; "" is the first.
+func (a *Attachment) plugNamed(name string) (*plug, error) {
+	for _, p := range a.plugs {
+		if name == "" || p.name == name {
+			return p, nil
+		}
+	}
+	return nil, &OpError{Op: "find", Link: name, NS: a.ns.ID(), Err: fmt.Errorf("%w among the sandbox's interfaces", noLink{})}
+}
+
+const loopbackIndex = 1 // LOOPBACK_IFINDEX
+
+// byIndex is a link of which only the index is known, which is all that the
+// library needs.
+func byIndex(index int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+)
+
+// lab is a machine of the test's own: a network namespace, with a Network on it.
+type lab struct {
+	*Network
+	t       testing.TB
+	ctx     context.Context
+	machine *namespaces.Handle
+	cfg     Config
+}
+
+var (
+	pool4 = PoolConfig{Name: "four", Subnet: netip.MustParsePrefix("10.7.0.0/24"), Gateway: netip.MustParseAddr("10.7.0.1"), Link: "br0"}
+	pool6 = PoolConfig{Name: "six", Subnet: netip.MustParsePrefix("fd07::/64"), Gateway: netip.MustParseAddr("fd07::1"), Link: "br0"}
+)
+
+func newLab(t testing.TB, change func(*Config)) *lab {
+	ctx := root(t)
+	machine, err := namespaces.Create(namespaces.Network)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	l := &lab{t: t, ctx: ctx, machine: machine, cfg: Config{
+		Scope: "test", Machine: machine, Pins: filepath.Join(dir, "pins"), State: filepath.Join(dir, "state"),
+		Pools: []PoolConfig{pool4, pool6},
+	}}
+	if change != nil {
+		change(&l.cfg)
+	}
+	l.Network, err = OpenNetwork(ctx, l.cfg)
+	require.NoError(t, err)
+	require.NoError(t, l.Machine().SetUp(ctx, Loopback))
+	t.Cleanup(func() {
+		removed, err := l.Sweep(ctx, func(string) bool { return false })
+		assert.NoError(t, err, "%v", removed)
+		owners, err := l.Owners(ctx)
+		assert.NoError(t, err)
+		assert.Empty(t, owners)
+		assert.NoError(t, l.Pins().Discard())
+		assert.NoError(t, l.Close())
+		assert.NoError(t, machine.Close())
+	})
+	return l
+}
+
+// bridge makes br0 with the gateways' addresses.
+func (l *lab) bridge() {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	_, err := once(l.ctx, l.Machine(), "make", "br0", func(s *netlink.Handle) (struct{}, error) {
+		b := &netlink.Bridge{LinkAttrs: attrs}
+		if err := s.LinkAdd(b); err != nil {
+			return struct{}{}, err
+		}
+		for _, p := range []PoolConfig{pool4, pool6} {
+			a := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))}
+			if p.Gateway.Is6() {
+				a.Flags = 2 // IFA_F_NODAD
+			}
+			if err := s.AddrAdd(b, a); err != nil {
+				return struct{}{}, err
+			}
+		}
+		return struct{}{}, s.LinkSetUp(b)
+	})
+	require.NoError(l.t, err)
+}
+
+// sysctl sets a parameter of the test's own machine.
+func (l *lab) sysctl(key, value string) {
+	require.NoError(l.t, namespaces.Do(func() error {
+		return os.WriteFile("/proc/sys/"+key, []byte(value), 0)
+	}, l.machine))
+}
+
+func (l *lab) forward() {
+	l.sysctl("net/ipv4/ip_forward", "1")
+	l.sysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+// create makes a network that is destroyed when the test ends.
+func (l *lab) create(owner string, spec Spec) *Attachment {
+	a, err := l.Create(l.ctx, owner, spec)
+	require.NoError(l.t, err)
+	l.t.Cleanup(func() { assert.NoError(l.t, a.Close()) })
+	return a
+}
+
+func bridged() Spec {
+	return Spec{Mode: ModeNew, Interfaces: []Interface{{Kind: Veth, Bridge: "br0", Pools: []string{"four", "six"}}}}
+}
+
+func routed() Spec {
+	return Spec{Mode: ModeNew, Interfaces: []Interface{{Kind: Veth, Pools: []string{"four", "six"}}}}
+}
+
+// listen answers every connection in ns with word and what it said.
+func listen(t testing.TB, ns *namespaces.Handle, network, addr, word string) {
+	require.NoError(t, namespaces.Do(func() error {
+		if strings.HasPrefix(network, "udp") {
+			c, err := net.ListenPacket(network, addr)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			go func() {
+				buf := make([]byte, 100)
+				for {
+					n, from, err := c.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					_, _ = c.WriteTo(append([]byte(word+" "), buf[:n]...), from)
+				}
+			}()
+			return nil
+		}
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				buf := make([]byte, 4) // io.Copy would keep pipes
+				_, _ = io.ReadFull(c, buf)
+				_, _ = io.WriteString(c, word+" "+string(buf))
+				_ = c.Close()
+			}
+		}()
+		return nil
+	}, ns))
+}
+
+// dial says "ping" from ns, and returns the answer.
+func dial(ns *namespaces.Handle, network, addr string, patience time.Duration) (answer string, err error) {
+	err = namespaces.Do(func() error {
+		c, err := net.DialTimeout(network, addr, patience)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(c, "ping"); err != nil {
+			return err
+		}
+		buf := make([]byte, 100)
+		var n int
+		if strings.HasPrefix(network, "udp") {
+			n, err = c.Read(buf)
+		} else {
+			n, err = io.ReadFull(c, buf)
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				err = nil
+			}
+		}
+		answer = string(buf[:n])
+		return err
+	}, ns)
+	return answer, err
+}
+
+func at(a netip.Addr, port int) string { return net.JoinHostPort(a.String(), strconv.Itoa(port)) }
+
+// reach says that everybody in from reaches port 80 of a, by both families and
+// protocols.
+func reach(t *testing.T, what string, from *namespaces.Handle, a *Attachment, word string) {
+	t.Helper()
+	require.NotEmpty(t, a.Addrs())
+	for _, addr := range a.Addrs() {
+		for _, network := range []string{"tcp", "udp"} {
+			got, err := dial(from, network, at(addr.Addr(), 80), testutil.Patience(5*time.Second))
+			if assert.NoError(t, err, "%s: %s %s", what, network, addr) {
+				assert.Equal(t, word+" ping", got)
+			}
+		}
+	}
+}
+
+func serve(t *testing.T, a *Attachment, word string) {
+	for _, addr := range a.Addrs() {
+		listen(t, a.Namespace(), "tcp", at(addr.Addr(), 80), word)
+		listen(t, a.Namespace(), "udp", at(addr.Addr(), 80), word)
+	}
+}
+
+// Everybody reaches everybody, over a bridge and over routes.
+func TestReachability(t *testing.T) {
+	for name, spec := range map[string]Spec{"bridged": bridged(), "routed": routed()} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, nil)
+			if name == "bridged" {
+				l.bridge()
+			} else {
+				l.forward()
+				// The machine speaks from an address of its own.
+				lo := byIndex(loopbackIndex)
+				for _, p := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
+					require.NoError(t, l.Machine().socket.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix(p)), Flags: 2}))
+				}
+			}
+			a, b := l.create("a", spec), l.create("b", spec)
+			serve(t, a, "a")
+			serve(t, b, "b")
+			reach(t, "a to b", a.Namespace(), b, "b")
+			reach(t, "b to a", b.Namespace(), a, "a")
+			reach(t, "a to itself", a.Namespace(), a, "a")
+			reach(t, "machine to a", l.machine, a, "a")
+			listen(t, l.machine, "tcp", ":80", "machine")
+			up := []string{"192.0.2.1", "2001:db8::1"}
+			if name == "bridged" {
+				up = []string{"10.7.0.1", "fd07::1"}
+			}
+			for _, addr := range up {
+				got, err := dial(a.Namespace(), "tcp", net.JoinHostPort(addr, "80"), testutil.Patience(5*time.Second))
+				require.NoError(t, err, addr)
+				assert.Equal(t, "machine ping", got)
+			}
+		})
+	}
+}
+
+func TestCreateDetails(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	spec := bridged()
+	in := &spec.Interfaces[0]
+	in.Name, in.MTU, in.MAC = "net0", 1400, "02:11:22:33:44:55"
+	in.Addrs = []netip.Prefix{netip.MustParsePrefix("172.30.0.5/24")}
+	in.Routes = []Route{{To: netip.MustParsePrefix("10.99.0.0/16"), Via: netip.MustParseAddr("172.30.0.1")}, {To: netip.MustParsePrefix("10.98.0.0/16")}}
+	spec.Sysctls = map[string]string{
+		"net.ipv4.ip_unprivileged_port_start": "80", "net.ipv4.conf.net0.rp_filter": "2", "net/ipv6/conf/net0/accept_ra": "0",
+	}
+	a := l.create("web", spec)
+	links, err := a.Inside().Links(l.ctx)
+	require.NoError(t, err)
+	require.Len(t, links, 2)
+	assert.True(t, links[0].Up)
+	eth := links[1]
+	assert.Equal(t, "net0", eth.Name)
+	assert.Equal(t, 1400, eth.MTU)
+	assert.Equal(t, in.MAC, eth.MAC)
+	assert.True(t, eth.Up)
+	require.Eventually(t, func() bool {
+		eth, err := a.Inside().Link(l.ctx, "net0")
+		return assert.NoError(t, err) && eth.Running
+	}, testutil.Patience(5*time.Second), time.Millisecond, "the kernel notices a carrier a moment later")
+	for _, want := range []string{"172.30.0.5/24", "10.7.0.2/24", "fd07::2/64"} {
+		assert.Contains(t, eth.Addrs, netip.MustParsePrefix(want))
+	}
+	assert.Equal(t, []netip.Prefix{netip.MustParsePrefix("172.30.0.5/24"), netip.MustParsePrefix("10.7.0.2/24"), netip.MustParsePrefix("fd07::2/64")}, a.Addrs())
+	routes, err := a.Inside().socket.RouteList(nil, netlink.FAMILY_V4)
+	require.NoError(t, err)
+	var text []string
+	for _, r := range routes {
+		text = append(text, r.Dst.String()+" "+r.Gw.String())
+	}
+	assert.Subset(t, text, []string{"0.0.0.0/0 10.7.0.1", "10.99.0.0/16 172.30.0.1", "10.98.0.0/16 <nil>"})
+	require.NoError(t, namespaces.Do(func() error {
+		for path, want := range map[string]string{"net/ipv4/ip_unprivileged_port_start": "80", "net/ipv4/conf/net0/rp_filter": "2", "net/ipv6/conf/net0/accept_ra": "0"} {
+			got, err := os.ReadFile("/proc/sys/" + path)
+			if err != nil {
+				return err
+			}
+			assert.Equal(t, want+"\n", string(got), path)
+		}
+		return nil
+	}, a.Namespace()))
+
+	// The machine's end is recognisable.
+	end, err := l.Machine().socket.LinkByName(a.Interfaces()[0].Machine)
+	require.NoError(t, err)
+	assert.Equal(t, "caisson test web", end.Attrs().Alias)
+	assert.True(t, strings.HasPrefix(end.Attrs().Name, linkPrefix))
+
+	// There is one network of an owner, which another process finds again.
+	_, err = l.Create(l.ctx, "web", spec)
+	assert.ErrorIs(t, err, os.ErrExist)
+	other, err := OpenNetwork(l.ctx, l.cfg)
+	require.NoError(t, err)
+	defer other.Close()
+	b, err := other.Open(l.ctx, "web", spec)
+	require.NoError(t, err)
+	defer b.Close()
+	assert.Equal(t, a.Namespace().ID(), b.Namespace().ID())
+	assert.ElementsMatch(t, a.Addrs(), b.Addrs())
+	assert.Equal(t, a.Interfaces()[0].Machine, b.Interfaces()[0].Machine)
+	_, err = other.Open(l.ctx, "nobody", spec)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+
+	join, err := other.Open(l.ctx, "friend", Spec{Mode: ModeJoin, Join: "web"})
+	require.NoError(t, err)
+	defer join.Close()
+	assert.Equal(t, a.Namespace().ID(), join.Namespace().ID())
+	byPath, err := other.Open(l.ctx, "friend", Spec{Mode: ModeJoin, Join: filepath.Join(l.cfg.Pins, "caisson-test-web")})
+	require.NoError(t, err)
+	defer byPath.Close()
+	assert.Equal(t, a.Namespace().ID(), byPath.Namespace().ID())
+	host, err := other.Open(l.ctx, "friend", Spec{Mode: ModeHost})
+	require.NoError(t, err)
+	defer host.Close()
+	assert.Equal(t, l.machine.ID(), host.Namespace().ID())
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/caisson-run/caisson/internal/rtnl"
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/vishvananda/netlink"
+)
+
+// shapeHandle marks the queueing disciplines that are ours: "ca15:".
+const shapeHandle = 0xca15 << 16
+
+// SetBandwidth changes what b sets of the limits of the interface called name
+// inside, "" for the first, while it is in use: both directions or, on an error,
+// neither. The queue and all connections stay.
+//
+// Egress is kept by a token bucket (tc-tbf(8)) inside, out of the reach of
+// processes without CAP_NET_ADMIN over the namespace; ingress by one at the
+// machine's end. Errors: [ErrInvalid]; [ErrNotSupported] if the kernel has no
+// such queue or the interface no end on the machine; [os.ErrExist] if somebody
+// else's queue is there.
+func (a *Attachment) SetBandwidth(ctx context.Context, name string, b Bandwidth) error {
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	p, err := a.plugNamed(name)
+	if err != nil {
+		return err
+	}
+	if !b.Ingress.IsZero() && p.Kind != Veth {
+		return &namespaces.UnsupportedError{Feature: "ingress limit of a " + string(p.Kind), Reason: "it has no end on the machine"}
+	}
+	return a.shape(ctx, p, b)
+}
+
+func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth) error {
+	before := Limit{}
+	if !b.Ingress.IsZero() {
+		var err error
+		if !b.Egress.IsZero() {
+			if before, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
+				return err
+			}
+		}
+		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress); err != nil {
+			return err
+		}
+	}
+	if b.Egress.IsZero() {
+		return nil
+	}
+	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress)
+	if err != nil && !before.IsZero() {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+		defer cancel()
+		err = errors.Join(err, setLimit(undo, a.network.machine, p.machineIndex, p.machine, before))
+	}
+	return err
+}
+
+// Bandwidth reads the limits that hold from the kernel. Directions without a
+// limit, or with somebody else's queue, are unlimited.
+func (a *Attachment) Bandwidth(ctx context.Context, name string) (b Bandwidth, err error) {
+	p, err := a.plugNamed(name)
+	if err != nil {
+		return Bandwidth{}, err
+	}
+	if b.Egress, err = limitOf(ctx, a.inside, p.insideIndex, p.name); err != nil {
+		return Bandwidth{}, err
+	}
+	b.Ingress = Unlimited()
+	if p.Kind == Veth {
+		if b.Ingress, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
+			return Bandwidth{}, err
+		}
+	}
+	return b, nil
+}
+
+// liftedRate is that of a limit that was lifted. Deleting the queue would drop
+// what is in it.
+const liftedRate = 8 << 40
+
+// setLimit limits what the link of that index sends.
+func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit) error {
+	_, err := do(ctx, h, "shape", name, func(s *netlink.Handle) (struct{}, error) {
+		attrs := netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT}
+		rate, limited := l.Rate()
+		if !limited {
+			rate = liftedRate
+		}
+		bytes := rate / 8
+		queue := bytes/20 + l.Burst() // what passes in 50 ms, and the burst
+		tbf := &netlink.Tbf{
+			QdiscAttrs: attrs, Rate: bytes, Buffer: ticks(l.Burst(), bytes),
+			Limit: uint32(min(max(queue, 64<<10), 1<<30)),
+		}
+		// Changed in place if it is there: created only where the link has no
+		// queue but the kernel's default one.
+		err := s.QdiscChange(tbf)
+		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EEXIST) {
+			return struct{}{}, err
+		}
+		if !limited {
+			return struct{}{}, nil // there is none, or it is not ours
+		}
+		if err = foreignQueue(s, index); err == nil {
+			err = noKind("tbf", s.QdiscAdd(tbf))
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// foreignQueue is an error if the link has a root queue that somebody chose.
+func foreignQueue(s *netlink.Handle, index int) error {
+	q, err := rootQueue(s, index)
+	if err != nil || q == nil || q.Attrs().Handle>>16 == 0 || q.Attrs().Handle == shapeHandle {
+		return err
+	}
+	return fmt.Errorf("%w: the link has a queue of kind %s, %s", os.ErrExist, q.Type(), netlink.HandleStr(q.Attrs().Handle))
+}
+
+// rootQueue is the root queueing discipline, or nil.
+func rootQueue(s *netlink.Handle, index int) (netlink.Qdisc, error) {
+	all, err := s.QdiscList(byIndex(index))
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range all {
+		if q.Attrs().Parent == netlink.HANDLE_ROOT {
+			return q, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // most links have none
+}
+
+// limitOf reads what setLimit set.
+func limitOf(ctx context.Context, h *Handle, index int, name string) (Limit, error) {
+	return do(ctx, h, "look at the queue of", name, func(s *netlink.Handle) (Limit, error) {
+		q, err := rootQueue(s, index)
+		if err != nil {
+			return Limit{}, err
+		}
+		tbf, ok := q.(*netlink.Tbf)
+		if !ok || tbf.Handle != shapeHandle || tbf.Rate >= liftedRate/8 {
+			return Unlimited(), nil
+		}
+		l := BitsPerSecond(tbf.Rate * 8)
+		// The kernel keeps the burst as a time: back to bytes, and exact for the
+		// one that the rate suggests.
+		burst := (uint64(tbf.Buffer)*64*tbf.Rate + 1e9/2) / 1e9
+		if d := int64(burst) - int64(l.Burst()); d < -int64(tbf.Rate/1e7)-1 || d > int64(tbf.Rate/1e7)+1 {
+			l = l.WithBurst(burst)
+		}
+		return l, nil
+	})
+}
+
+// ticks is the time that so many bytes take at a rate, in the kernel's units for
+// it: 64 ns (PSCHED_SHIFT of include/net/pkt_sched.h).
+func ticks(bytes, rate uint64) uint32 {
+	return uint32(min(float64(bytes)*1e9/64/float64(rate)+0.5, 1<<32-1))
+}
+
+// Stat measures the interface called name inside, "" for the first, into st,
+// which is unchanged after an error. It does not allocate. Where there are limits
+// it waits for the kernel's lock on network configuration.
+func (a *Attachment) Stat(name string, st *InterfaceStats) error {
+	p, err := a.plugNamed(name)
+	if err != nil {
+		return err
+	}
+	var got InterfaceStats
+	if err := a.inside.Stats(p.name, &got.Link); err != nil {
+		return err
+	}
+	if err := a.inside.queue(p.insideIndex, p.name, shapeHandle, &got.Egress); err != nil {
+		return err
+	}
+	if p.Kind == Veth {
+		if err := a.network.machine.queue(p.machineIndex, p.machine, shapeHandle, &got.Ingress); err != nil {
+			return err
+		}
+	}
+	*st = got
+	return nil
+}
+
+// queue reads the counters of a queueing discipline; one that does not exist
+// counts nothing.
+func (h *Handle) queue(index int, name string, handle uint32, q *Queue) error {
+	c, err := h.counters.Qdisc(index, handle)
+	return h.queued(name, q, c, err)
+}
+
+func (h *Handle) queued(name string, q *Queue, c rtnl.Counters, err error) error {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
+		err = nil
+	}
+	if err != nil {
+		return &OpError{Op: "count the queue of", Link: name, NS: h.id, Err: explain(err)}
+	}
+	*q = Queue{Bytes: c.Bytes, Packets: c.Packets, Drops: uint64(c.Drops), Overlimits: uint64(c.Overlimits),
+		Backlog: uint64(c.Backlog), Waiting: uint64(c.Waiting)}
+	return nil
+}

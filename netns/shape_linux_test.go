@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+)
+
+// stream keeps one TCP connection busy, from the sandbox to the machine or the
+// other way, until the test ends. broken tells when it ends before.
+func stream(t *testing.T, from, to *namespaces.Handle, addr string) (broken <-chan error) {
+	var server net.Listener
+	require.NoError(t, namespaces.Do(func() (err error) {
+		server, err = net.Listen("tcp", addr)
+		return err
+	}, to))
+	ended, done := make(chan error, 2), make(chan struct{})
+	go func() {
+		c, err := server.Accept()
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+		ended <- err
+	}()
+	var client net.Conn
+	require.NoError(t, namespaces.Do(func() (err error) {
+		client, err = net.DialTimeout("tcp", addr, testutil.Patience(5*time.Second))
+		return err
+	}, from))
+	go func() {
+		defer close(done)
+		block := make([]byte, 32<<10)
+		for {
+			if _, err := client.Write(block); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = client.Close()
+		<-done
+		_ = server.Close()
+	})
+	return ended
+}
+
+// rateOf measures what passes for a while, in bits a second on the link.
+func rateOf(t *testing.T, count func() uint64, during time.Duration) float64 {
+	time.Sleep(during / 3) // the burst of the beginning is over
+	begun, before := time.Now(), count()
+	time.Sleep(during)
+	return float64(count()-before) * 8 / time.Since(begun).Seconds()
+}
+
+// Both directions keep the rate that was asked for within a tenth, and a change
+// takes hold on a connection that lives on.
+func TestRates(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	first, second, tolerance := uint64(40e6), uint64(120e6), 0.1
+	if testutil.Emulated() {
+		first, second, tolerance = 8e6, 16e6, 0.3
+	}
+	for _, direction := range []string{"ingress", "egress"} {
+		t.Run(direction, func(t *testing.T) {
+			limit := func(l Limit) Bandwidth {
+				if direction == "ingress" {
+					return Bandwidth{Ingress: l}
+				}
+				return Bandwidth{Egress: l}
+			}
+			spec := bridged()
+			spec.Interfaces[0].Bandwidth = limit(BitsPerSecond(first))
+			a, err := l.Create(l.ctx, direction, spec)
+			if errors.Is(err, ErrNotSupported) {
+				testutil.Skip(t, "tbf", "%v", err)
+			}
+			require.NoError(t, err)
+			defer a.Close()
+			from, to, addr := l.machine, a.Namespace(), at(a.Addrs()[0].Addr(), 5001)
+			if direction == "egress" {
+				from, to, addr = to, from, "10.7.0.1:5001"
+			}
+			var earlier InterfaceStats
+			require.NoError(t, a.Stat("", &earlier))
+			begun := time.Now()
+			broken := stream(t, from, to, addr)
+			count := func() uint64 {
+				var st LinkStats
+				require.NoError(t, a.Inside().Stats("eth0", &st))
+				if direction == "ingress" {
+					return st.RxBytes
+				}
+				return st.TxBytes
+			}
+			for _, want := range []uint64{first, second, first} {
+				require.NoError(t, a.SetBandwidth(l.ctx, "", limit(BitsPerSecond(want))))
+				got := rateOf(t, count, testutil.Patience(300*time.Millisecond))
+				assert.InEpsilon(t, float64(want), got, tolerance)
+				t.Logf("asked for %d Mbit/s, measured %.1f", want/1e6, got/1e6)
+			}
+			// The queue tells that more was wanted.
+			var now InterfaceStats
+			require.NoError(t, a.Stat("", &now))
+			congested := now.Ingress.Since(earlier.Ingress, time.Since(begun))
+			if direction == "egress" {
+				congested = now.Egress.Since(earlier.Egress, time.Since(begun))
+			}
+			assert.Positive(t, congested.Limited)
+			assert.Greater(t, congested.Rate, float64(first)/2)
+			require.NoError(t, a.SetBandwidth(l.ctx, "", limit(Unlimited())))
+			assert.Greater(t, rateOf(t, count, 100*time.Millisecond), 1.5*float64(first))
+			select {
+			case err := <-broken:
+				t.Errorf("the connection ended: %v", err)
+			default:
+			}
+		})
+	}
+}
+
+func TestSetBandwidth(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	a := l.create("web", bridged())
+	got, err := a.Bandwidth(l.ctx, "")
+	require.NoError(t, err)
+	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: Unlimited()}, got)
+	for _, b := range []Bandwidth{
+		{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(2e6)},
+		{Egress: BitsPerSecond(10e9), Ingress: BitsPerSecond(100e9).WithBurst(1 << 20)},
+		{Egress: BitsPerSecond(minRate), Ingress: BitsPerSecond(123_456_789).WithBurst(200_000)},
+		{Egress: Unlimited(), Ingress: Unlimited()},
+	} {
+		err := a.SetBandwidth(l.ctx, "eth0", b)
+		if errors.Is(err, ErrNotSupported) {
+			testutil.Skip(t, "tbf", "%v", err)
+		}
+		require.NoError(t, err)
+		require.NoError(t, a.SetBandwidth(l.ctx, "eth0", b), "again")
+		got, err := a.Bandwidth(l.ctx, "")
+		require.NoError(t, err)
+		for _, pair := range [][2]Limit{{b.Egress, got.Egress}, {b.Ingress, got.Ingress}} {
+			want, limited := pair[0].Rate()
+			rate, is := pair[1].Rate()
+			assert.Equal(t, limited, is)
+			assert.Equal(t, want/8, rate/8)
+			if limited {
+				assert.InEpsilon(t, pair[0].Burst(), pair[1].Burst(), 0.01)
+			}
+		}
+	}
+	// What is not named stays.
+	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: BitsPerSecond(1e6)}))
+	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Ingress: BitsPerSecond(3e6)}))
+	got, err = a.Bandwidth(l.ctx, "")
+	require.NoError(t, err)
+	assert.Equal(t, Bandwidth{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(3e6)}, got)
+
+	assert.ErrorIs(t, a.SetBandwidth(l.ctx, "eth9", Bandwidth{Egress: Unlimited()}), os.ErrNotExist)
+	assert.ErrorIs(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: BitsPerSecond(1)}), ErrInvalid)
+	ended, cancel := context.WithCancel(l.ctx)
+	cancel()
+	assert.ErrorIs(t, a.SetBandwidth(ended, "", Bandwidth{Egress: Unlimited()}), context.Canceled)
+}
+
+// A queue of somebody else stays, and so does the other direction's limit (fault
+// 53).
+func TestForeignQueue(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	a := l.create("web", bridged())
+	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Ingress: BitsPerSecond(5e6)}))
+	theirs := &netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: a.plugs[0].insideIndex, Handle: netlink.MakeHandle(0x77, 0), Parent: netlink.HANDLE_ROOT},
+		Rate: 1e6, Limit: 1e5, Buffer: 1e5}
+	require.NoError(t, a.Inside().socket.QdiscAdd(theirs))
+	err := a.SetBandwidth(l.ctx, "", Bandwidth{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(6e6)})
+	assert.ErrorIs(t, err, os.ErrExist)
+	assert.ErrorContains(t, err, "a queue of kind tbf, 77:0")
+	got, err := a.Bandwidth(l.ctx, "")
+	require.NoError(t, err)
+	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: BitsPerSecond(5e6)}, got)
+	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: Unlimited()}))
+	q, err := rootQueue(a.Inside().socket, a.plugs[0].insideIndex)
+	require.NoError(t, err)
+	assert.Equal(t, theirs.Handle, q.Attrs().Handle)
+}
