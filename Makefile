@@ -66,7 +66,7 @@ lint: ## golangci-lint, built from source at its pinned version
 	go run $(GOLANGCI) run ./...
 
 # COMMAND:PACKAGE of what the tests call.
-TOOLS = qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm xz:xz-utils
+TOOLS = xz:xz-utils
 
 deps: ## install the Debian packages and Go modules that make test needs
 	@need=; for t in $(TOOLS); do command -v $${t%:*} >/dev/null || need="$$need $${t#*:}"; done; \

@@ -17,17 +17,25 @@ import (
 // archive has the suites that Debian's mirrors no longer carry.
 const archive = "http://archive.debian.org/debian"
 
-// fetch returns a directory with the unpacked packages of the kernel and of a
-// static busybox, from the cache if it has them.
-func fetch(ctx context.Context, cache string, k kernel) (string, error) {
+// packages are packages of Debian that are fetched and unpacked together.
+type packages struct {
+	name     string   // what the directory in the cache begins with
+	suites   []string // the first that serves them is taken
+	arch     string
+	download func(context.Context, apt) error
+}
+
+// fetch returns the directory with the unpacked packages, from the cache if it
+// has them.
+func fetch(ctx context.Context, cache string, p packages) (string, error) {
 	var errs []error
-	for _, suite := range k.suites {
-		dir := filepath.Join(cache, "debian", suite+"-"+k.arch)
+	for _, suite := range p.suites {
+		dir := filepath.Join(cache, "debian", p.name+suite+"-"+p.arch)
 		if _, err := os.Stat(dir); err == nil {
 			return dir, nil
 		}
 		for _, mirror := range []string{hostMirror(ctx), archive} {
-			err := fetchSuite(ctx, dir, mirror, suite, k.arch)
+			err := fetchSuite(ctx, dir, mirror, suite, p)
 			if err == nil {
 				return dir, nil
 			}
@@ -35,6 +43,29 @@ func fetch(ctx context.Context, cache string, k kernel) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("not in %s, and Debian's mirror did not give it: %w", cache, errors.Join(errs...))
+}
+
+// kernelPackages are the kernel and a static busybox.
+func kernelPackages(k kernel) packages {
+	return packages{"", k.suites, k.arch, func(ctx context.Context, a apt) error {
+		meta, err := a.run(ctx, "apt-cache", "show", "--no-all-versions", "linux-image-cloud-"+k.arch)
+		if err != nil {
+			return err
+		}
+		image := regexp.MustCompile(`(?m)^Depends: (linux-image-\S+)`).FindSubmatch(meta)
+		if image == nil {
+			return fmt.Errorf("linux-image-cloud-%s names no kernel", k.arch)
+		}
+		_, err = a.run(ctx, "apt-get", "download", "-qq", string(image[1]), "busybox-static")
+		return err
+	}}
+}
+
+// withDependencies are the named packages and all that they depend on.
+func withDependencies(ctx context.Context, a apt, names ...string) error {
+	args := append([]string{"apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends"}, names...)
+	_, err := a.run(ctx, args...)
+	return err
 }
 
 // hostMirror is where this machine's apt gets Debian from.
@@ -50,10 +81,27 @@ func hostMirror(ctx context.Context) string {
 	return "http://deb.debian.org/debian"
 }
 
-// fetchSuite runs apt with a state of its own, so that neither root nor a
-// change of this machine's sources and architectures is needed. It leaves the
-// finished directory or nothing.
-func fetchSuite(ctx context.Context, dir, mirror, suite, arch string) (err error) {
+// apt is a state of apt's own, so that neither root nor a change of this
+// machine's sources and architectures is needed.
+type apt struct{ dir, arch string }
+
+// run runs one of apt's programs. Downloads go to archives.
+func (a apt) run(ctx context.Context, args ...string) ([]byte, error) {
+	for _, option := range []string{
+		"Dir::State=" + a.dir + "/state", "Dir::State::status=" + a.dir + "/status", "Dir::Cache=" + a.dir + "/cache",
+		"Dir::Etc::sourcelist=" + a.dir + "/sources.list", "Dir::Etc::sourceparts=" + a.dir + "/parts",
+		"APT::Architecture=" + a.arch, "APT::Architectures=" + a.arch,
+		"APT::Sandbox::User=root", "Acquire::Check-Valid-Until=false", "Acquire::Languages=none",
+	} {
+		args = append(args, "-o", option)
+	}
+	return command(ctx, a.archives(), nil, args[0], args[1:]...)
+}
+
+func (a apt) archives() string { return filepath.Join(a.dir, "cache/archives") }
+
+// fetchSuite leaves the finished directory or nothing.
+func fetchSuite(ctx context.Context, dir, mirror, suite string, p packages) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -67,40 +115,22 @@ func fetchSuite(ctx context.Context, dir, mirror, suite, arch string) (err error
 			return err
 		}
 	}
-	source := fmt.Sprintf("deb [arch=%s target=Packages] %s %s main\n", arch, mirror, suite)
+	source := fmt.Sprintf("deb [arch=%s target=Packages] %s %s main\n", p.arch, mirror, suite)
 	for name, text := range map[string]string{"sources.list": source, "status": ""} {
 		if err := os.WriteFile(filepath.Join(tmp, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	apt := func(args ...string) ([]byte, error) {
-		for _, option := range []string{
-			"Dir::State=" + tmp + "/state", "Dir::State::status=" + tmp + "/status", "Dir::Cache=" + tmp + "/cache",
-			"Dir::Etc::sourcelist=" + tmp + "/sources.list", "Dir::Etc::sourceparts=" + tmp + "/parts",
-			"APT::Architecture=" + arch, "APT::Architectures=" + arch,
-			"APT::Sandbox::User=root", "Acquire::Check-Valid-Until=false", "Acquire::Languages=none",
-		} {
-			args = append(args, "-o", option)
-		}
-		return command(ctx, tmp, nil, args[0], args[1:]...)
-	}
 
-	fmt.Fprintf(os.Stderr, "fetching the %s kernel of Debian %s\n", arch, suite)
-	if _, err := apt("apt-get", "update", "-qq", "--error-on=any"); err != nil {
+	fmt.Fprintf(os.Stderr, "fetching %s\n", filepath.Base(dir))
+	a := apt{tmp, p.arch}
+	if _, err := a.run(ctx, "apt-get", "update", "-qq", "--error-on=any"); err != nil {
 		return err
 	}
-	meta, err := apt("apt-cache", "show", "--no-all-versions", "linux-image-cloud-"+arch)
-	if err != nil {
+	if err := p.download(ctx, a); err != nil {
 		return err
 	}
-	image := regexp.MustCompile(`(?m)^Depends: (linux-image-\S+)`).FindSubmatch(meta)
-	if image == nil {
-		return fmt.Errorf("linux-image-cloud-%s names no kernel", arch)
-	}
-	if _, err := apt("apt-get", "download", "-qq", string(image[1]), "busybox-static"); err != nil {
-		return err
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	debs, err := filepath.Glob(filepath.Join(a.archives(), "*.deb"))
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -25,17 +24,14 @@ type machine struct {
 	kernel  kernel
 	tests   []testBinary
 	vmlinuz string
-	base    []byte // the initramfs without the lists of what is offered
-	accel   string
+	base    []byte // the initramfs without the lists of what is offered and to do
+	qemu    *qemu
 }
 
-// prepare gets and builds all that the kernel's environments need.
-func prepare(ctx context.Context, o options, k kernel) (*machine, error) {
-	m := &machine{kernel: k}
-	if _, err := exec.LookPath(m.qemu()); err != nil {
-		return nil, fmt.Errorf("%w: install qemu-system-x86 and qemu-system-arm", err)
-	}
-	root, err := fetch(ctx, o.cache, k)
+// prepare gets all that the kernel's environments need.
+func prepare(ctx context.Context, o options, k kernel, tests []testBinary) (*machine, error) {
+	m := &machine{kernel: k, tests: tests}
+	root, err := fetch(ctx, o.cache, kernelPackages(k))
 	if err != nil {
 		return nil, err
 	}
@@ -44,13 +40,15 @@ func prepare(ctx context.Context, o options, k kernel) (*machine, error) {
 		return nil, fmt.Errorf("%s/boot has %d kernels, not one", root, len(images))
 	}
 	m.vmlinuz = images[0]
-	if m.tests, err = buildTests(ctx, o.work, k.arch, o.pkgs); err != nil {
-		return nil, err
-	}
 	if err := m.fill(ctx, root); err != nil {
 		return nil, err
 	}
-	m.accel = m.accelerator(ctx)
+	if m.qemu, err = findQemu(ctx, o.cache, k.arch); err != nil {
+		return nil, err
+	}
+	if m.kvm(ctx) {
+		m.qemu.accel = "kvm"
+	}
 	return m, nil
 }
 
@@ -74,7 +72,7 @@ func (m *machine) fill(ctx context.Context, root string) error {
 	}
 	r.file("init", initScript)
 	r.file("bin/busybox", busybox)
-	var names, list strings.Builder
+	var names strings.Builder
 	for _, mod := range order {
 		r.file("modules/"+mod.name+".ko", mod.image)
 		fmt.Fprintln(&names, mod.name)
@@ -86,38 +84,23 @@ func (m *machine) fill(ctx context.Context, root string) error {
 			return err
 		}
 		r.file("tests/"+t.name()+".test", binary)
-		fmt.Fprintln(&list, t.name())
 	}
-	r.file("tests/list", []byte(list.String()))
 	m.base = r.bytes()
 	return nil
 }
 
-func (m *machine) qemu() string {
-	if m.kernel.arch == "arm64" {
-		return "qemu-system-aarch64"
-	}
-	return "qemu-system-x86_64"
-}
-
-// accelerator is kvm where a machine with it starts, and emulation otherwise:
-// /dev/kvm may be there and yet not work.
-func (m *machine) accelerator(ctx context.Context) string {
-	const emulation = "tcg,thread=multi"
+// kvm reports whether a machine with it starts: /dev/kvm may be there and yet
+// not work.
+func (m *machine) kvm(ctx context.Context) bool {
 	if m.kernel.arch != runtime.GOARCH {
-		return emulation
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	// Without a ramdisk the kernel panics soon, and panic=-1 with -no-reboot
 	// makes of that an orderly end.
-	cmd := exec.CommandContext(ctx, m.qemu(), m.args("kvm", "panic=-1")...)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "Kernel panic") {
-		return emulation
-	}
-	return "kvm"
+	out, err := m.qemu.run(ctx, m.args("kvm", "panic=-1")...).CombinedOutput()
+	return err == nil && strings.Contains(string(out), "Kernel panic")
 }
 
 func (m *machine) args(accel, cmdline string, more ...string) []string {
@@ -136,8 +119,8 @@ func (m *machine) args(accel, cmdline string, more ...string) []string {
 }
 
 // boot runs the environment until it powers off. Its console is stdout and,
-// for a shell, also standard input.
-func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.Writer) (err error) {
+// for a shell, also standard input. The lists say which tests to run, by user.
+func (m *machine) boot(ctx context.Context, o options, e environment, todo map[string]string, stdout io.Writer) (err error) {
 	dir, err := os.MkdirTemp(o.work, "boot-")
 	if err != nil {
 		return err
@@ -145,8 +128,9 @@ func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	lists := &cpio{}
-	for user := range asUser {
+	for _, user := range users {
 		lists.file("tests/has."+user, []byte(strings.Join(e.offers(user), ",")))
+		lists.file("tests/list."+user, []byte(todo[user]))
 	}
 	ramdisk := filepath.Join(dir, "initramfs")
 	if err := os.WriteFile(ramdisk, slices.Concat(m.base, lists.bytes()), 0o644); err != nil {
@@ -168,8 +152,8 @@ func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.
 	if o.shell {
 		cmdline += " caisson.shell=1"
 	}
-	cmd := exec.CommandContext(ctx, m.qemu(), m.args(m.accel, cmdline, args...)...)
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdout, stdout, time.Second
+	cmd := m.qemu.run(ctx, m.args(m.qemu.accel, cmdline, args...)...)
+	cmd.Stdout, cmd.Stderr = stdout, stdout
 	if o.shell {
 		cmd.Stdin = os.Stdin
 	}
@@ -179,16 +163,10 @@ func (m *machine) boot(ctx context.Context, o options, e environment, stdout io.
 // test runs the environment's tests and reads their results off its console.
 func (m *machine) test(ctx context.Context, o options, e environment) *report {
 	r := newReport(e, m.tests, filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("stopped after %v", o.timeout))
 	defer cancel()
-	console, w := io.Pipe()
-	go func() {
-		err := m.boot(ctx, o, e, w)
-		if ctx.Err() != nil {
-			err = fmt.Errorf("stopped after %v: %w", o.timeout, ctx.Err())
-		}
-		_ = w.CloseWithError(err) // nil ends the stream
-	}()
-	r.read(ctx, console, o.verbose)
+	r.run(ctx, o.verbose, func(ctx context.Context, todo map[string]string, console io.Writer) error {
+		return m.boot(ctx, o, e, todo, console)
+	})
 	return r
 }

@@ -8,9 +8,14 @@
 //	go run ./test/vm -pkgs cgroups       packages whose path contains cgroups
 //	go run ./test/vm -run 5.10/v2 -shell a shell on that kernel, tests in /tests
 //
-// Kernels are fetched as Debian packages by apt, which checks their signatures,
-// and kept in $XDG_CACHE_HOME/caisson; no network is used once they are there.
-// Nothing is installed, and root is not needed.
+// Kernels, and qemu where this machine has none that is new enough, are fetched
+// as Debian packages by apt, which checks their signatures, and kept in
+// $XDG_CACHE_HOME/caisson; no network is used once they are there. Nothing is
+// installed, and root is not needed.
+//
+// A machine that falls silent or whose qemu dies is started again, twice at
+// most, for the test binaries that had not ended; the column RESTARTS counts
+// that. Tests that fail are not tried again.
 package main
 
 import (
@@ -83,15 +88,22 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 
 	// Everything that can be missing is found out before the first boot.
 	prepared := make(map[string]*machine)
+	tests := make(map[string][]testBinary) // by architecture
 	for _, e := range envs {
-		if prepared[e.kernel.name] == nil {
-			if prepared[e.kernel.name], err = prepare(ctx, o, e.kernel); err != nil {
-				return false, fmt.Errorf("kernel %s: %w", e.kernel.name, err)
+		k := e.kernel
+		if tests[k.arch] == nil {
+			if tests[k.arch], err = buildTests(ctx, o.work, k.arch, o.pkgs); err != nil {
+				return false, err
+			}
+		}
+		if prepared[k.name] == nil {
+			if prepared[k.name], err = prepare(ctx, o, k, tests[k.arch]); err != nil {
+				return false, fmt.Errorf("kernel %s: %w", k.name, err)
 			}
 		}
 	}
 	if o.shell {
-		return true, prepared[envs[0].kernel.name].boot(ctx, o, envs[0], os.Stdout)
+		return true, prepared[envs[0].kernel.name].boot(ctx, o, envs[0], nil, os.Stdout)
 	}
 
 	reports := make([]*report, len(envs))

@@ -47,6 +47,7 @@ var matrix = []environment{
 var (
 	always = []string{"linux", "matrix", "psi", "userns", "swap", "blockdev"}
 
+	users  = []string{"root", "user"} // in init.sh's order
 	asUser = map[string][]string{
 		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev"},
 		"user": {"unprivileged"},

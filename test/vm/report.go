@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,6 +27,8 @@ type report struct {
 	seconds map[string]int    // by package, of all users
 	runs    map[string]*tally // by user
 	wrongs  []string          // what makes the environment fail, besides failed tests
+	notes   []string          // what does not
+	last    string            // the end of the last output that no result was made of
 }
 
 // tally counts the tests of one user.
@@ -36,13 +36,17 @@ type tally struct {
 	passed, failed, skipped int
 	classes                 map[string]int // of the skipped
 	seconds                 int
-	ended                   int // binaries that ran to their end
+	ended                   map[string]bool     // the packages whose binary ran to its end
+	failures                map[string][]string // the tests that failed, by package
+	restarts                int                 // of the machine, when this user's turn was
 }
 
 func newReport(e environment, tests []testBinary, log string) *report {
 	r := &report{env: e, tests: tests, log: log, seconds: make(map[string]int), runs: make(map[string]*tally)}
-	for user := range asUser {
-		r.runs[user] = &tally{classes: make(map[string]int)}
+	for _, user := range users {
+		r.runs[user] = &tally{
+			classes: make(map[string]int), ended: make(map[string]bool), failures: make(map[string][]string),
+		}
 	}
 	return r
 }
@@ -51,67 +55,64 @@ func (r *report) wrong(format string, args ...any) {
 	r.wrongs = append(r.wrongs, fmt.Sprintf(format, args...))
 }
 
-// read follows the console, whose lines with "@@" are from init.sh and whose
-// other lines, between "begin" and "end", are a test binary's output.
-func (r *report) read(ctx context.Context, console io.Reader, verbose bool) {
+// read follows the console to its end or error, and reports whether init.sh
+// came to its own. Lines with "@@" are from init.sh, and the others, between
+// "begin" and "end", are a test binary's output. It passes each line to seen,
+// with whether the machine is between its boot and its end.
+func (r *report) read(ctx context.Context, console io.Reader, seen func(line string, testing bool)) (done bool, err error) {
 	start := time.Now()
-	if err := os.MkdirAll(filepath.Dir(r.log), 0o755); err != nil {
-		r.wrong("%v", err)
-	}
-	_ = os.Remove(r.log) // another run may still be writing to its own
-	log, err := os.Create(r.log)
-	if err != nil {
-		r.wrong("%v", err)
-	}
-	defer log.Close()
-
 	var output bytes.Buffer
 	var user, pkg string
-	done := false
+	var up bool
 	in := bufio.NewReader(console)
 	for {
-		line, err := in.ReadString('\n')
-		fmt.Fprint(log, line)
-		if verbose {
-			fmt.Printf("%s: %s", r.env.name(), line)
-		}
+		var line string
+		line, err = in.ReadString('\n')
+		seen(line, up && !done)
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 		word, rest, _ := strings.Cut(strings.TrimPrefix(line, "@@ "), " ")
 		switch {
 		case !strings.HasPrefix(line, "@@ "):
 			output.WriteString(line + "\n")
 		case word == "up":
-			r.boot = time.Since(start)
+			r.boot, up = time.Since(start), true
 		case word == "error":
 			r.wrong("init: %s", rest)
 		case word == "begin":
 			user, pkg, _ = strings.Cut(rest, " ")
+			pkg = strings.ReplaceAll(pkg, "+", "/")
 			output.Reset()
 		case word == "end":
 			var status, seconds int
 			if _, err := fmt.Sscan(rest, &status, &seconds); err != nil {
 				r.wrong("line %q: %v", line, err)
 			}
-			pkg = strings.ReplaceAll(pkg, "+", "/")
+			t := r.runs[user]
 			r.seconds[pkg] += seconds
-			r.runs[user].seconds += seconds
-			r.runs[user].ended++
-			r.count(ctx, user, pkg, status, output.Bytes())
+			t.seconds += seconds
+			t.ended[pkg] = true
+			if ran, failed := r.count(ctx, user, pkg, output.Bytes(), true); status != 0 && failed == 0 {
+				r.wrong("%s %s exited with %d:\n%s", user, pkg, status, tail(output.String(), 60))
+			} else if ran == 0 {
+				r.wrong("%s %s ran no test", user, pkg)
+			}
+			output.Reset()
 			user, pkg = "", ""
 		case word == "done":
 			done = true
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				r.wrong("qemu: %v", err)
-			}
 			break
 		}
 	}
-	r.total = time.Since(start)
-	if !done {
-		r.wrong("the machine did not come to its end; last output:\n%s", tail(output.String(), 40))
+	if user != "" {
+		r.count(ctx, user, pkg, output.Bytes(), false)
 	}
+	r.last = tail(output.String(), 40)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return done, err
 }
 
 // event is one line of go tool test2json.
@@ -119,25 +120,25 @@ type event struct{ Action, Test, Output string }
 
 var skipReason = regexp.MustCompile(`skip\(([^)\s]+)\): `)
 
-// count adds the results of one test binary.
-func (r *report) count(ctx context.Context, user, pkg string, status int, output []byte) {
+// count adds the results of one test binary. One that did not end will run
+// again, so that only its failures count.
+func (r *report) count(ctx context.Context, user, pkg string, output []byte, ended bool) (ran, failed int) {
 	t := r.runs[user]
 	cmd := exec.CommandContext(ctx, "go", "tool", "test2json")
 	cmd.Stdin = bytes.NewReader(output)
 	stream, err := cmd.Output()
 	if err != nil {
 		r.wrong("test2json: %v", err)
-		return
+		return 0, 0
 	}
 	texts := make(map[string]string)
 	parents := make(map[string]bool) // of subtests
 	blamed := make(map[string]bool)  // parents of failed subtests
-	ran, failed := 0, 0
 	for dec := json.NewDecoder(bytes.NewReader(stream)); dec.More(); {
 		var e event
 		if err := dec.Decode(&e); err != nil {
 			r.wrong("test2json: %v", err)
-			return
+			return 0, 0
 		}
 		if e.Test == "" {
 			continue
@@ -151,12 +152,15 @@ func (r *report) count(ctx context.Context, user, pkg string, status int, output
 		case "output":
 			texts[e.Test] += e.Output
 		case "pass":
-			if ran++; !parents[e.Test] {
+			if ran++; ended && !parents[e.Test] {
 				t.passed++
 			}
 		case "fail":
 			ran++
 			failed++
+			if !strings.Contains(e.Test, "/") {
+				t.failures[pkg] = append(t.failures[pkg], e.Test)
+			}
 			for i, c := range e.Test {
 				if c == '/' {
 					blamed[e.Test[:i]] = true
@@ -168,7 +172,9 @@ func (r *report) count(ctx context.Context, user, pkg string, status int, output
 			t.failed++
 			r.wrong("%s failed:\n%s", where, tail(texts[e.Test], 40))
 		case "skip":
-			ran++
+			if ran++; !ended {
+				continue
+			}
 			t.skipped++
 			m := skipReason.FindStringSubmatch(texts[e.Test])
 			switch {
@@ -183,12 +189,7 @@ func (r *report) count(ctx context.Context, user, pkg string, status int, output
 			}
 		}
 	}
-	switch {
-	case status != 0 && failed == 0:
-		r.wrong("%s %s exited with %d:\n%s", user, pkg, status, tail(string(output), 60))
-	case ran == 0:
-		r.wrong("%s %s ran no test", user, pkg)
-	}
+	return ran, failed
 }
 
 // tail returns the last n lines.

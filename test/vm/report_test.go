@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"path/filepath"
@@ -67,7 +68,10 @@ func TestReport(t *testing.T) {
 			if c.cut != nil {
 				in = io.MultiReader(in, iotest.ErrReader(c.cut))
 			}
-			r.read(t.Context(), in, false)
+			r.run(t.Context(), false, func(_ context.Context, _ map[string]string, console io.Writer) error {
+				_, err := io.Copy(console, in)
+				return err
+			})
 
 			got := r.runs["root"]
 			assert.Equal(t, c.want, tally{passed: got.passed, failed: got.failed, skipped: got.skipped})
@@ -88,7 +92,7 @@ func TestMatrixNamesEachEnvironmentOnce(t *testing.T) {
 	for _, e := range matrix {
 		assert.False(t, seen[e.name()], e.name())
 		seen[e.name()] = true
-		for user := range asUser {
+		for _, user := range users {
 			offered := e.offers(user)
 			assert.NotEmpty(t, offered)
 			for _, class := range offered {

@@ -16,7 +16,7 @@ import (
 // nothing went wrong.
 func (r *report) ok() bool {
 	for _, t := range r.runs {
-		if t.ended != len(r.tests) || t.failed > 0 {
+		if len(t.ended) != len(r.tests) || t.failed > 0 {
 			return false
 		}
 	}
@@ -31,7 +31,7 @@ func (r *report) details() string {
 	}
 	s := fmt.Sprintf("%s: %s in %.0f s, of which boot %.1f s\n", r.env.name(), verdict, r.total.Seconds(), r.boot.Seconds())
 	s += "    slowest:" + r.slowest(4) + "\n"
-	for _, w := range r.wrongs {
+	for _, w := range slices.Concat(r.notes, r.wrongs) {
 		s += "    " + strings.ReplaceAll(w, "\n", "\n        ") + "\n"
 	}
 	return s
@@ -54,13 +54,13 @@ func summary(w io.Writer, reports []*report) bool {
 	ok := true
 	var passed, failed, skipped int
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nKERNEL\tCGROUPS\tUSER\tPASSED\tFAILED\tSKIPPED\tSECONDS\tSKIPPED FOR")
+	fmt.Fprintln(table, "\nKERNEL\tCGROUPS\tUSER\tPASSED\tFAILED\tSKIPPED\tSECONDS\tRESTARTS\tSKIPPED FOR")
 	for _, r := range reports {
-		for _, user := range slices.Sorted(maps.Keys(r.runs)) {
+		for _, user := range users {
 			t := r.runs[user]
 			passed, failed, skipped = passed+t.passed, failed+t.failed, skipped+t.skipped
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.env.kernel.name, r.env.mode, user,
-				t.passed, t.failed, t.skipped, t.seconds, classes(t.classes))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.env.kernel.name, r.env.mode, user,
+				t.passed, t.failed, t.skipped, t.seconds, t.restarts, classes(t.classes))
 		}
 		if !r.ok() {
 			ok = false
