@@ -7,16 +7,16 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast check test-go vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo test test-fast check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: ## build and run examples/quickstart on this machine
 	@go build -o bin/quickstart ./examples/quickstart
 	@bin/quickstart
 
-test: deps test-fast lint vm ## everything: install what is missing, check, test here, test on all kernels
+test: deps test-fast lint e2e vm ## everything: install what is missing, check, test here, test on all kernels
 
 test-fast: check test-go ## check the source, and test on this machine's kernel
 
@@ -32,6 +32,22 @@ test-go:
 	go test -count=1 ./...
 	@[ "$$(id -u)" != 0 ] || { echo 'once more, as an ordinary user'; \
 		go test -count=1 -exec "$(CURDIR)/test/asuser" $$(go list ./... | grep -v /caisson/test/); }
+
+# COMMAND:PACKAGE of the runtimes whose containers are adopted.
+FOREIGN = dockerd:docker.io docker:docker.io containerd:containerd runc:runc crun:crun lxc-start:lxc \
+	busybox:busybox-static unshare:util-linux
+
+# As root on Debian all of them must take part; elsewhere one that is missing is
+# a skip.
+e2e: ## take charge of containers of Docker, runc, crun and LXC
+	@need=; has=; for t in $(FOREIGN); do has="$$has,$${t%:*}"; \
+		command -v $${t%:*} >/dev/null || need="$$need $${t#*:}"; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then has=; \
+	elif [ -n "$$need" ]; then \
+		set -x; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
+	fi; \
+	CAISSON_E2E=1 CAISSON_VM_HAS="$$has" go test -count=1 ./test/e2e
 
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)

@@ -31,6 +31,7 @@ const (
 	ScratchDevice  Requirement = "scratch-blockdev" // CAISSON_BLOCKDEV; see [Scratch]
 	Delegation     Requirement = "delegation"       // CAISSON_DELEGATED; see [Delegated]
 	Matrix         Requirement = "matrix"           // the kernel matrix of test/vm
+	EndToEnd       Requirement = "e2e"              // CAISSON_E2E, for tests that start other people's daemons
 )
 
 // Cgroup1 asks for a mounted cgroup v1 hierarchy with the controller, named as

@@ -68,6 +68,11 @@ func unmet(r Requirement) error {
 			return errors.New("CAISSON_VM is not set")
 		}
 		return nil
+	case EndToEnd:
+		if os.Getenv("CAISSON_E2E") == "" {
+			return errors.New("CAISSON_E2E is not set: make e2e does that")
+		}
+		return nil
 	default:
 		return unmetCgroup(r)
 	}

@@ -98,8 +98,8 @@ func known(class string) bool {
 	})
 }
 
-// notHere are packages whose tests need the source tree or a Go toolchain.
-var notHere = []string{"test/arch", "test/vm"}
+// notHere are packages whose tests need the source tree, a Go toolchain or Debian packages.
+var notHere = []string{"test/arch", "test/e2e", "test/vm"}
 
 // modules are what the tests need of Debian's cloud kernels, with whatever
 // these depend on. Those that a kernel has built in are left out.
