@@ -28,6 +28,7 @@ type Engine struct {
 	armed   time.Duration      // what the timer is set to; 0 if it is not
 	due     []*beat            // scratch of tick, on the engine's goroutine
 	removed *poll.Removals     // nil until a group is watched
+	writes  *poll.Writes       // nil until the first OnWrite
 }
 
 // NewEngine makes an engine. It holds three descriptors until it is closed, and
@@ -96,8 +97,8 @@ func (e *Engine) Close() error { return e.stop(os.ErrClosed) }
 func (e *Engine) stop(err error) error {
 	e.mu.Lock()
 	e.closed = true
-	watches, removed := e.watches, e.removed
-	e.watches, e.removed = nil, nil
+	watches, removed, writes := e.watches, e.removed, e.writes
+	e.watches, e.removed, e.writes = nil, nil, nil
 	e.mu.Unlock()
 	for w := range watches {
 		w.stop(err)
@@ -105,6 +106,9 @@ func (e *Engine) stop(err error) error {
 	closing := e.poller.Close()
 	if removed != nil {
 		closing = errors.Join(closing, removed.Close())
+	}
+	if writes != nil {
+		closing = errors.Join(closing, writes.Close())
 	}
 	return closing
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 )
 
-// Event is one of [Pressure], [OOM], [LimitHit], [Populated], [Frozen],
+// Event is one of [Pressure], [OOM], [LimitHit], [Populated], [Frozen], [Drift],
 // [Failed], [Lost] and [Gone], as values.
 type Event interface {
 	// When is the time at which it was noticed.
@@ -120,6 +120,21 @@ type Frozen struct {
 	Frozen bool      `json:"frozen"`
 }
 
+// Drift says that a knob holds something else than was set, since somebody else
+// wrote to it, or that this is over. The engine does not look for it; who does
+// gives it to [Watch.Post].
+type Drift struct {
+	Time  time.Time `json:"time"`
+	Since time.Time `json:"since"` // when it was first seen
+	cgroups.Drift
+	Over bool `json:"over,omitzero"` // the knob holds what was set again, by no doing of ours
+
+	// Did is what was done about it: "reapplied", "accepted", or "given up"
+	// if it comes back again and again. Err is why that failed.
+	Did string `json:"did,omitzero"`
+	Err string `json:"error,omitzero"`
+}
+
 // Failed says that one thing cannot be watched any more. The rest goes on.
 type Failed struct {
 	Time time.Time `json:"time"`
@@ -155,6 +170,9 @@ func (e Populated) When() time.Time { return e.Time }
 func (e Frozen) When() time.Time { return e.Time }
 
 // When is Time.
+func (e Drift) When() time.Time { return e.Time }
+
+// When is Time.
 func (e Failed) When() time.Time { return e.Time }
 
 // When is Time.
@@ -168,6 +186,7 @@ func (OOM) event()       {}
 func (LimitHit) event()  {}
 func (Populated) event() {}
 func (Frozen) event()    {}
+func (Drift) event()     {}
 func (Failed) event()    {}
 func (Lost) event()      {}
 func (Gone) event()      {}

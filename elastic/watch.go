@@ -163,6 +163,10 @@ func (w *Watch) Pending() iter.Seq[Event] {
 	}
 }
 
+// Post adds an event of the caller's own to those that Next gives. After the end
+// of the watch it does nothing.
+func (w *Watch) Post(e Event) { w.queue.put(e) }
+
 // Close ends the watch; whoever waits in Next gets [os.ErrClosed], and what was
 // not read is gone. Closing twice is nil.
 func (w *Watch) Close() error {

@@ -370,7 +370,7 @@ func (d *adoptedDriver) Watch(ctx context.Context, c *Container, pressure []elas
 				return
 			}
 		}
-		watchGroup(ctx, d.engine, c.Cgroup, counted, ended, a.last, yield)
+		watchGroup(ctx, d.engine, c, counted, ended, a.last, yield)
 	}
 }
 

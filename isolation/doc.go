@@ -32,6 +32,12 @@
 // made, so [Open] finds whatever an earlier process left: it adopts what is
 // whole, removes what is half-made, and says which and why.
 //
+// # Other writers
+//
+// Limits are files that others can write to. Check says which are not what was
+// set, and so does a [Drift] event of a sandbox that is watched; [DriftPolicy]
+// says what is done about it.
+//
 // # Limits of this package
 //
 // It never logs, never waits for processes that it did not start, and never

@@ -105,7 +105,8 @@ type Container struct {
 	// Private is the driver's own, for as long as this process lives.
 	Private any
 
-	record *record
+	record  *record
+	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
 }
 
 // Save keeps v, as JSON, for a later Recover: one appended line. If it fails,

@@ -40,6 +40,9 @@ type Config struct {
 	// Root alone, and others get [ErrLocked].
 	Shared bool
 
+	// Drift says what to do about limits that somebody else has changed.
+	Drift DriftPolicy
+
 	// Isolators are added to the native driver's, behind the built-in ones.
 	Isolators []Isolator
 
@@ -53,6 +56,7 @@ type Host struct {
 	boot    string
 	dir     *checkpoint.Dir
 	lock    *rootLock
+	clock   clock
 	drivers map[string]Driver
 	native  *nativeDriver
 	adopted *adoptedDriver
@@ -77,6 +81,9 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if !filepath.IsAbs(cfg.Root) {
 		return nil, &InvalidError{Field: "root", Value: clip(cfg.Root), Reason: "not an absolute path"}
 	}
+	if cfg.Drift > DriftAccept {
+		return nil, &InvalidError{Field: "drift", Value: cfg.Drift.String(), Reason: "no such policy"}
+	}
 	boot, err := linux.BootID()
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
@@ -89,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
-	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, sandboxes: map[string]*Sandbox{}}
+	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, clock: realClock(), sandboxes: map[string]*Sandbox{}}
 	if err := h.open(ctx); err != nil {
 		return nil, fmt.Errorf("open host: %w", errors.Join(err, h.Close()))
 	}

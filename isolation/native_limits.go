@@ -85,15 +85,16 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 		return Exited{Time: b.saved.Exit.At, Status: *b.saved.Exit}, nil
 	}
 	return func(yield func(Event, error) bool) {
-		watchGroup(ctx, d.engine, c.Cgroup, pressure, b.ended, last, yield)
+		watchGroup(ctx, d.engine, c, pressure, b.ended, last, yield)
 	}
 }
 
 // watchGroup gives the group's events until ended is closed, and then the last
 // one.
-func watchGroup(ctx context.Context, engine *elastic.Engine, g *cgroups.Cgroup, pressure []elastic.Threshold,
+func watchGroup(ctx context.Context, engine *elastic.Engine, c *Container, pressure []elastic.Threshold,
 	ended <-chan struct{}, last func() (Event, error), yield func(Event, error) bool,
 ) {
+	g := c.Cgroup
 	has := g.Controllers()
 	w, err := engine.Watch(elastic.WatchConfig{
 		Cgroup: g, Pressure: pressure,
@@ -111,6 +112,9 @@ func watchGroup(ctx context.Context, engine *elastic.Engine, g *cgroups.Cgroup, 
 		return
 	}
 	defer w.Close()
+	if c.watched != nil {
+		defer c.watched(w)()
+	}
 	// The end of the process ends the wait for the group's events.
 	next, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -53,6 +53,7 @@ type record struct {
 	driver  json.RawMessage
 	next    json.RawMessage // becomes driver with the next line
 	pending bool            // an update was begun and not ended
+	updates uint64          // how many have ended
 }
 
 func newRecord(spec Spec, boot string, now time.Time) *record {
@@ -113,6 +114,7 @@ func (r *record) apply(e entry) error {
 	}
 	if e.Updated != nil {
 		r.spec.Resources, r.pending = *e.Updated, false
+		r.updates++
 	}
 	if e.Driver != nil {
 		r.driver = e.Driver
@@ -169,7 +171,8 @@ func (r *record) replace(other *record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.log
-	r.log, r.spec, r.phase, r.driver, r.pending = other.log, other.spec, other.phase, other.driver, other.pending
+	r.log, r.spec, r.phase, r.driver = other.log, other.spec, other.phase, other.driver
+	r.pending, r.updates = other.pending, other.updates
 	return old.Close()
 }
 
@@ -181,6 +184,21 @@ func (r *record) current() Spec {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.spec.Clone()
+}
+
+// resources are those that were acknowledged last, with a number that grows with
+// each update; pending says that one is under way, or was when its process died.
+func (r *record) resources() (res cgroups.Resources, updates uint64, pending bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spec.Resources.Clone(), r.updates, r.pending
+}
+
+// settle forgets an update whose process died in the middle of it.
+func (r *record) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = false
 }
 
 func (r *record) at() phase {

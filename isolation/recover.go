@@ -107,6 +107,9 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	if errors.Is(err, ErrNotFound) {
 		return h.finish(ctx, s, "it vanished")
 	}
+	if !h.cfg.Shared {
+		rec.settle()
+	}
 	if err == nil {
 		var there *Sandbox
 		if there, err = h.enter(s); err == nil && there != s {

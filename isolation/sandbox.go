@@ -26,13 +26,17 @@ type Sandbox struct {
 	busy   chan struct{} // holds a token while a change is under way
 	c      *Container
 	gone   bool // destroyed, or never made; guarded by busy
+
+	watching watching
 }
 
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
-	return &Sandbox{
+	s := &Sandbox{
 		id: rec.first.ID, host: h, driver: d, busy: make(chan struct{}, 1),
 		c: &Container{Spec: rec.spec.Clone(), record: rec},
 	}
+	s.c.watched = s.watchDrift
+	return s
 }
 
 // acquire waits for its turn to change the sandbox.
@@ -264,7 +268,8 @@ func (s *Sandbox) Stat(st *cgroups.Stats) error {
 // Watch tells what happens to the sandbox, in order, until it is destroyed,
 // its process has ended, the host is closed or ctx ends: pressure above each of
 // the given thresholds (none given: [DefaultThresholds]), lack of memory, limits
-// hit, and the exit as the last event. Events that the consumer was too slow for
+// hit, limits that somebody else has changed, and the exit as the last event.
+// Events that the consumer was too slow for
 // are counted in a [Lost]; none is lost silently. An error ends the sequence.
 func (s *Sandbox) Watch(ctx context.Context, pressure ...elastic.Threshold) iter.Seq2[Event, error] {
 	d, ok := s.driver.(Watcher)
@@ -295,6 +300,7 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 	if s.c.record.at() == phaseDestroying {
 		st.State = StateDestroying
 	}
+	st.Drift = s.driftNow()
 	return st, nil
 }
 

@@ -42,6 +42,10 @@ type Status struct {
 
 	Cgroup string `json:"cgroup,omitzero"` // path below each hierarchy's top
 
+	// Drift lists the limits that are not what was set, since somebody else
+	// changed them.
+	Drift []Drift `json:"drift,omitempty"`
+
 	// Missing lists what was asked for with leave to do without, and is not
 	// in force.
 	Missing []string `json:"missing,omitempty"`

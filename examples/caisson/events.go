@@ -20,6 +20,8 @@ func describe(ev isolation.Event) (name, sentence string) {
 		return "oom", fmt.Sprintf("out of memory: %d processes killed", ev.Kills)
 	case isolation.LimitHit:
 		return "limit", fmt.Sprintf("%s held something back %d times", ev.Resource, ev.Count)
+	case isolation.Drift:
+		return "drift", driftSentence(ev)
 	case isolation.Lost:
 		return "lost", fmt.Sprintf("%d events were dropped, because nobody read them in time", ev.N)
 	case isolation.Exited:
@@ -32,6 +34,20 @@ func describe(ev isolation.Event) (name, sentence string) {
 		return "gone", "the sandbox was destroyed"
 	}
 	return "other", fmt.Sprintf("%+v", ev)
+}
+
+func driftSentence(d isolation.Drift) string {
+	if d.Over {
+		return d.Knob + " is what was set again"
+	}
+	s := "somebody else changed " + d.Drift.String()
+	if d.Did != "" {
+		s += "; " + d.Did
+	}
+	if d.Err != "" {
+		s += ": " + d.Err
+	}
+	return s
 }
 
 func pressureSentence(p isolation.Pressure) string {

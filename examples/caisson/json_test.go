@@ -49,12 +49,13 @@ func TestJSONNames(t *testing.T) {
 	status := isolation.Status{
 		ID: "a", Driver: "native", State: isolation.StateExited, Labels: map[string]string{"k": "v"}, PID: 1, PIDs: 2, Frozen: true,
 		Exit: &exit, CreatedAt: now, StartedAt: now, Cgroup: "c", Missing: []string{"x"},
+		Drift: []isolation.Drift{{}},
 	}
 	for _, c := range []struct {
 		value any
 		want  string
 	}{
-		{status, "cgroup createdAt driver exit exit.at exit.code exit.known exit.oom exit.signal frozen id labels labels.k missing pid pids startedAt state"},
+		{status, "cgroup createdAt drift drift.found drift.knob drift.since drift.time drift.wanted driver exit exit.at exit.code exit.known exit.oom exit.signal frozen id labels labels.k missing pid pids startedAt state"},
 		{ran{"a", exit}, "exit exit.at exit.code exit.known exit.oom exit.signal id"},
 		{destroyed{"a", true}, "destroyed id"},
 		{updated{"a", true, []cgroups.Change{{Old: "1", New: "2", Now: "2", Why: "w"}}},
@@ -80,6 +81,8 @@ func TestJSONNames(t *testing.T) {
 			"event id latencyNs resource rising source spanNs stallNs stalledNs throttledNs time totalNs windowNs"},
 		{isolation.OOM{Time: now}, "oom", "event id kills ooms time"},
 		{isolation.LimitHit{Time: now}, "limit", "count event id resource time"},
+		{isolation.Drift{Time: now, Since: now, Drift: cgroups.Drift{Path: "p", Reason: "r"}, Over: true, Did: "d", Err: "e"}, "drift",
+			"did error event found id knob over path reason since time wanted"},
 		{isolation.Frozen{Time: now}, "frozen", "event frozen id time"},
 		{isolation.Failed{Time: now, Err: errors.New("x")}, "failed", "error event id time what"},
 		{isolation.Lost{N: 3}, "lost", "event id n time"},

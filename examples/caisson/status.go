@@ -160,6 +160,9 @@ func (a *app) printStatus(s isolation.Status) error {
 	row("labels", labelText(s.Labels))
 	row("cgroup", s.Cgroup)
 	row("age", age(s.CreatedAt))
+	for _, d := range s.Drift {
+		row("drift", d.Drift.String())
+	}
 	for _, m := range s.Missing {
 		row("missing", m)
 	}

@@ -56,3 +56,27 @@ func (*Removals) Read() {}
 
 // Close is nil.
 func (*Removals) Close() error { return nil }
+
+// Writes tells of writes to files; there is none on this system.
+type Writes struct{}
+
+// Write is a directory of which writes are to be told.
+type Write struct{}
+
+// NewWrites returns ErrNotSupported.
+func NewWrites() (*Writes, error) { return nil, errOther }
+
+// FD is -1.
+func (*Writes) FD() int { return -1 }
+
+// Add returns ErrNotSupported.
+func (*Writes) Add(int, func(string)) (*Write, error) { return nil, errOther }
+
+// Remove does nothing.
+func (*Writes) Remove(*Write) {}
+
+// Read does nothing.
+func (*Writes) Read() {}
+
+// Close is nil.
+func (*Writes) Close() error { return nil }

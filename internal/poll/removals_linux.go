@@ -3,8 +3,6 @@
 package poll
 
 import (
-	"bytes"
-	"encoding/binary"
 	"os"
 	"strconv"
 	"sync"
@@ -33,11 +31,11 @@ type Removal struct {
 
 // NewRemovals holds one descriptor.
 func NewRemovals() (*Removals, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := newInotify()
 	if err != nil {
-		return nil, os.NewSyscallError("inotify_init1", err)
+		return nil, err
 	}
-	return &Removals{fd: sys.NewFD(fd), parents: make(map[int32]map[string][]*Removal)}, nil
+	return &Removals{fd: fd, parents: make(map[int32]map[string][]*Removal)}, nil
 }
 
 // FD is the descriptor that is ready ([In]) when [Removals.Read] has something
@@ -92,62 +90,31 @@ func (r *Removals) Remove(m *Removal) {
 }
 
 // Read takes the removals that have happened and calls their functions.
-func (r *Removals) Read() {
-	var buf [4096]byte
-	for {
-		concerned, err := r.take(buf[:])
-		if err != nil {
-			return // EAGAIN: all read; EBADF: closed
-		}
-		for _, m := range concerned {
-			m.fn()
-		}
-	}
-}
+func (r *Removals) Read() { readInotify(&r.mu, r.fd, r.concerned) }
 
-// take reads events and finds whom they concern.
-func (r *Removals) take(buf []byte) ([]*Removal, error) {
-	r.mu.Lock() // so that Close waits
-	defer r.mu.Unlock()
-	n, err := unix.Read(r.fd.Int(), buf)
-	if err == unix.EINTR {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return r.parse(buf[:n]), nil
-}
-
-// parse reads the events of inotify(7).
-func (r *Removals) parse(buf []byte) []*Removal {
-	var concerned []*Removal
-	for len(buf) >= unix.SizeofInotifyEvent {
-		wd := int32(binary.NativeEndian.Uint32(buf))
-		mask := binary.NativeEndian.Uint32(buf[4:])
-		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[12:]))
-		if end > len(buf) {
-			break
-		}
-		name, _, _ := bytes.Cut(buf[unix.SizeofInotifyEvent:end], []byte{0})
-		buf = buf[end:]
-		switch {
-		case mask&unix.IN_Q_OVERFLOW != 0:
-			for _, names := range r.parents {
-				for _, ms := range names {
-					concerned = append(concerned, ms...)
-				}
+// concerned appends the functions that an event concerns.
+func (r *Removals) concerned(wd int32, mask uint32, name string, fns []func()) []func() {
+	tell := func(names map[string][]*Removal) {
+		for _, ms := range names {
+			for _, m := range ms {
+				fns = append(fns, m.fn)
 			}
-		case mask&unix.IN_IGNORED != 0: // the parent is gone
-			for _, ms := range r.parents[wd] {
-				concerned = append(concerned, ms...)
-			}
-			delete(r.parents, wd)
-		default:
-			concerned = append(concerned, r.parents[wd][string(name)]...)
 		}
 	}
-	return concerned
+	switch {
+	case mask&unix.IN_Q_OVERFLOW != 0:
+		for _, names := range r.parents {
+			tell(names)
+		}
+	case mask&unix.IN_IGNORED != 0: // the parent is gone
+		tell(r.parents[wd])
+		delete(r.parents, wd)
+	default:
+		for _, m := range r.parents[wd][name] {
+			fns = append(fns, m.fn)
+		}
+	}
+	return fns
 }
 
 // Close frees the descriptor. Closing twice is nil.
