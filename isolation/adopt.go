@@ -163,15 +163,18 @@ func (s *Sandbox) sameContainer(ctx context.Context, existing *Sandbox) (lives b
 }
 
 // Release lets go of a container that was adopted, which runs on, with the
-// limits that changed meanwhile as they are or as they were. If restoring them
-// fails, the error is that of [Sandbox.Update] and the sandbox stays; what cannot
-// be restored, such as a device filter on v2, is [ErrNotSupported] before anything
-// is touched. A container that is gone is nil. A sandbox of the host's own is
+// limits that changed meanwhile as they are or as they were; claims on it end. If
+// restoring fails, the error is that of [Sandbox.Update] and the sandbox stays;
+// what cannot be restored, such as a device filter on v2, is [ErrNotSupported]
+// before anything is touched. A container that is gone is nil. A sandbox of the host's own is
 // [ErrInvalid]: it is destroyed instead.
 func (s *Sandbox) Release(ctx context.Context, limits Limits) error {
 	err := s.change(ctx, "release", func() error {
 		if s.driver != Driver(s.host.adopted) {
 			return &InvalidError{Field: "sandbox", Value: s.id, Reason: "it was not adopted: Destroy ends it"}
+		}
+		if err := s.unclaimed(ctx); err != nil {
+			return err
 		}
 		if limits == RestoreLimits {
 			err := s.host.adopted.restore(ctx, s.c)

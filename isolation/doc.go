@@ -38,6 +38,9 @@
 // set, and so does a [Drift] event of a sandbox that is watched; [DriftPolicy]
 // says what is done about it.
 //
+// Within one agent, controllers claim knobs for a while and by priority; see
+// [Claim]. Update is what holds below all claims.
+//
 // # Limits of this package
 //
 // It never logs, never waits for processes that it did not start, and never

@@ -5,6 +5,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -190,8 +191,13 @@ func (s *Sandbox) acceptDrift(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		after := s.c.Spec.Resources.Without(drifted...).Merge(now.Pick(drifted...))
-		if err := s.c.record.add(entry{Updated: &after}); err != nil {
+		l := s.layers()
+		if err := l.conflict(drifted, math.MinInt); err != nil {
+			return err
+		}
+		l.Base = l.Base.Without(drifted...).Merge(now.Pick(drifted...))
+		after, kept := l.resources(), l.pruned()
+		if err := s.c.record.add(entry{Updated: &after, Layers: &kept}); err != nil {
 			return err
 		}
 		s.c.Spec.Resources = after

@@ -48,6 +48,8 @@ type Config struct {
 
 	// Drivers are added to the native one, by the name that Spec.Driver uses.
 	Drivers map[string]Driver
+
+	clock clock // of tests; the real one if it is zero
 }
 
 // Host is one agent's sandboxes on one machine. It is safe for concurrent use.
@@ -57,6 +59,7 @@ type Host struct {
 	dir     *checkpoint.Dir
 	lock    *rootLock
 	clock   clock
+	leases  *leases
 	drivers map[string]Driver
 	native  *nativeDriver
 	adopted *adoptedDriver
@@ -96,7 +99,11 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
-	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, clock: realClock(), sandboxes: map[string]*Sandbox{}}
+	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, clock: cfg.clock, sandboxes: map[string]*Sandbox{}}
+	if h.clock.now == nil {
+		h.clock = realClock()
+	}
+	h.leases = newLeases(h.clock)
 	if err := h.open(ctx); err != nil {
 		return nil, fmt.Errorf("open host: %w", errors.Join(err, h.Close()))
 	}
@@ -319,6 +326,7 @@ func (h *Host) Close() error {
 	all := slices.Collect(maps.Values(h.sandboxes))
 	h.sandboxes = nil
 	h.mu.Unlock()
+	h.leases.close()
 	var errs []error
 	for _, s := range all {
 		errs = append(errs, s.close())
@@ -346,6 +354,7 @@ func (h *Host) enter(s *Sandbox) (*Sandbox, error) {
 }
 
 func (h *Host) leave(s *Sandbox) {
+	h.leases.arm(s, time.Time{})
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sandboxes[s.id] == s {

@@ -38,6 +38,9 @@ type entry struct {
 	Update  *cgroups.Resources `json:"update,omitempty"`
 	Updated *cgroups.Resources `json:"updated,omitempty"`
 
+	// Layers are written with the intent and once more when it is done.
+	Layers *layers `json:"layers,omitempty"`
+
 	Driver json.RawMessage `json:"driver,omitempty"`
 }
 
@@ -54,6 +57,7 @@ type record struct {
 	next    json.RawMessage // becomes driver with the next line
 	pending bool            // an update was begun and not ended
 	updates uint64          // how many have ended
+	layers  layers          // who holds which knobs; zero if nobody does
 }
 
 func newRecord(spec Spec, boot string, now time.Time) *record {
@@ -116,6 +120,9 @@ func (r *record) apply(e entry) error {
 		r.spec.Resources, r.pending = *e.Updated, false
 		r.updates++
 	}
+	if e.Layers != nil {
+		r.layers = *e.Layers
+	}
 	if e.Driver != nil {
 		r.driver = e.Driver
 	}
@@ -172,7 +179,7 @@ func (r *record) replace(other *record) error {
 	defer r.mu.Unlock()
 	old := r.log
 	r.log, r.spec, r.phase, r.driver = other.log, other.spec, other.phase, other.driver
-	r.pending, r.updates = other.pending, other.updates
+	r.pending, r.updates, r.layers = other.pending, other.updates, other.layers
 	return old.Close()
 }
 
@@ -192,6 +199,13 @@ func (r *record) resources() (res cgroups.Resources, updates uint64, pending boo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.spec.Resources.Clone(), r.updates, r.pending
+}
+
+// claims are who holds which knobs.
+func (r *record) claims() layers {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.layers
 }
 
 // settle forgets an update whose process died in the middle of it.

@@ -115,6 +115,9 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		if there, err = h.enter(s); err == nil && there != s {
 			err = s.close() // another call of this process was first
 		}
+		if there == s {
+			h.leases.arm(s, rec.claims().ends())
+		}
 	}
 	if err != nil {
 		return left("it could not be taken over", errors.Join(err, rec.close()))

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"os"
 	"syscall"
 
@@ -119,6 +120,7 @@ func (s *Sandbox) refresh() error {
 	err = errors.Join(err, s.c.record.replace(rec))
 	if err == nil {
 		s.c.Spec.Resources = rec.spec.Resources
+		s.host.leases.arm(s, rec.layers.ends())
 	}
 	return err
 }
@@ -218,6 +220,9 @@ func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
 	if !ok {
 		return cgroups.Plan{}, wrap("plan", s.id, s.lacks("plan"))
 	}
+	if err := s.c.record.claims().conflict(knobs(r), math.MinInt); err != nil {
+		return cgroups.Plan{}, wrap("plan", s.id, err)
+	}
 	plan, err := d.Plan(s.c, r)
 	return plan, wrap("plan", s.id, err)
 }
@@ -225,6 +230,8 @@ func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
 // Update changes the limits that r names while the sandbox runs: all of them,
 // or none and the reason. An update to what holds already writes nothing to
 // the kernel.
+//
+// A knob that an owner holds by a [Claim] is a [ConflictError].
 func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Result, error) {
 	var result cgroups.Result
 	err := s.change(ctx, "update", func() error {
@@ -236,15 +243,17 @@ func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Resu
 			return err
 		}
 		before := s.c.Spec.Resources
+		base, after, err := s.under(r)
+		if err != nil {
+			return err
+		}
 		if err := s.c.record.add(entry{Update: &r}); err != nil {
 			return err
 		}
-		var err error
 		if result, err = d.Update(ctx, s.c, r); err != nil {
 			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 		}
-		after := before.Merge(r)
-		if err := s.c.record.add(entry{Updated: &after}); err != nil {
+		if err := s.c.record.add(entry{Updated: &after, Layers: base}); err != nil {
 			return err
 		}
 		s.c.Spec.Resources = after
@@ -300,7 +309,7 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 	if s.c.record.at() == phaseDestroying {
 		st.State = StateDestroying
 	}
-	st.Drift = s.driftNow()
+	st.Drift, st.Claims = s.driftNow(), s.claims()
 	return st, nil
 }
 
@@ -311,6 +320,11 @@ func (s *Sandbox) Destroy(ctx context.Context) error {
 		// A full disk must not keep a sandbox alive: without the line, a
 		// crash now is one while it was whole, which Open finds out too.
 		_ = s.c.record.add(entry{Phase: phaseDestroying})
+		if s.driver == Driver(s.host.adopted) { // it lives on
+			if err := s.unclaimed(ctx); err != nil {
+				return err
+			}
+		}
 		if err := s.driver.Destroy(ctx, s.c); err != nil {
 			return err
 		}

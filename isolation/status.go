@@ -42,6 +42,10 @@ type Status struct {
 
 	Cgroup string `json:"cgroup,omitzero"` // path below each hierarchy's top
 
+	// Claims are who holds knobs over what Update has set, the highest
+	// first.
+	Claims []ClaimStatus `json:"claims,omitempty"`
+
 	// Drift lists the limits that are not what was set, since somebody else
 	// changed them.
 	Drift []Drift `json:"drift,omitempty"`

@@ -49,13 +49,13 @@ func TestJSONNames(t *testing.T) {
 	status := isolation.Status{
 		ID: "a", Driver: "native", State: isolation.StateExited, Labels: map[string]string{"k": "v"}, PID: 1, PIDs: 2, Frozen: true,
 		Exit: &exit, CreatedAt: now, StartedAt: now, Cgroup: "c", Missing: []string{"x"},
-		Drift: []isolation.Drift{{}},
+		Drift: []isolation.Drift{{}}, Claims: []isolation.ClaimStatus{{}},
 	}
 	for _, c := range []struct {
 		value any
 		want  string
 	}{
-		{status, "cgroup createdAt drift drift.found drift.knob drift.since drift.time drift.wanted driver exit exit.at exit.code exit.known exit.oom exit.signal frozen id labels labels.k missing pid pids startedAt state"},
+		{status, "cgroup claims claims.holds claims.owner claims.priority claims.resources claims.until createdAt drift drift.found drift.knob drift.since drift.time drift.wanted driver exit exit.at exit.code exit.known exit.oom exit.signal frozen id labels labels.k missing pid pids startedAt state"},
 		{ran{"a", exit}, "exit exit.at exit.code exit.known exit.oom exit.signal id"},
 		{destroyed{"a", true}, "destroyed id"},
 		{updated{"a", true, []cgroups.Change{{Old: "1", New: "2", Now: "2", Why: "w"}}},

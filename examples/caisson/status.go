@@ -160,6 +160,9 @@ func (a *app) printStatus(s isolation.Status) error {
 	row("labels", labelText(s.Labels))
 	row("cgroup", s.Cgroup)
 	row("age", age(s.CreatedAt))
+	for _, c := range s.Claims {
+		row("claim", c.String())
+	}
 	for _, d := range s.Drift {
 		row("drift", d.Drift.String())
 	}
