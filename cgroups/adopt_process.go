@@ -76,7 +76,7 @@ func (h *hierarchy) seat(all []membership, pid int) (s seat, reason string, err 
 	rel, ok := h.locate(raw, pid)
 	switch {
 	case !ok:
-		return seat{}, "its group " + raw + " is outside of what is mounted at " + h.dir.Path(), nil
+		return seat{}, "its group " + raw + " is not below what is mounted at " + h.dir.Path() + ": the machine's tree has to be mounted whole", nil
 	case rel == "":
 		return seat{}, "the process is at the top of this tree", nil
 	}

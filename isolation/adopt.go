@@ -132,7 +132,8 @@ func (h *Host) findAll(ctx context.Context) error {
 		_, known := h.sandboxes[id]
 		h.mu.Unlock()
 		if !known {
-			if r := h.recoverOne(ctx, id); r.Err != nil {
+			// One whose record makes no sense is in charge of nothing.
+			if r := h.recoverOne(ctx, id); r.Err != nil && !IsCorrupt(r.Err) {
 				return r.Err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,6 +78,19 @@ func (c *theirs) lives(t testing.TB, pids ...int) {
 	got, err := c.Procs(nil)
 	require.NoError(t, err)
 	assert.Equal(t, pids, got)
+}
+
+// threads are the threads of a process; a program in Go has several.
+func threads(t testing.TB, pid int) (tids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+	require.NoError(t, err)
+	for _, e := range entries {
+		tid, err := strconv.Atoi(e.Name())
+		require.NoError(t, err)
+		tids = append(tids, tid)
+	}
+	return tids
 }
 
 func adopt(t testing.TB, h *isolation.Host, id string, target isolation.Target) *isolation.Sandbox {
@@ -191,6 +205,8 @@ func TestRelease(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, found.Equal(now), "%+v, was %+v", now, found)
 	c.lives(t, pid)
+	_, err = s.Check(deadline(t))
+	require.ErrorIs(t, err, isolation.ErrNotFound)
 
 	own := started(t, h, spec(t, "own", "wait"))
 	require.ErrorIs(t, own.Release(deadline(t), isolation.KeepLimits), isolation.ErrInvalid)
@@ -259,6 +275,12 @@ func TestAdoptRefuses(t *testing.T) {
 	st, err := own.Check(deadline(t))
 	require.NoError(t, err)
 	empty := foreign(t)
+	thread := 0
+	for _, tid := range threads(t, pid) {
+		if tid != pid {
+			thread = tid
+		}
+	}
 	dead := c.start(t)
 	require.NoError(t, dead.Process.Kill())
 	_, _ = dead.Process.Wait()
@@ -268,6 +290,7 @@ func TestAdoptRefuses(t *testing.T) {
 		"both":            {PID: pid, Cgroup: c.Path()},
 		"negative pid":    isolation.PID(-1),
 		"this process":    isolation.PID(os.Getpid()),
+		"a thread":        isolation.PID(thread),
 		"the top":         isolation.CgroupPath("/"),
 		"above":           isolation.CgroupPath("../x"),
 		"inside out":      isolation.CgroupPath(c.Path() + "/../" + c.Path()),

@@ -10,8 +10,10 @@ import (
 	"iter"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -102,6 +104,9 @@ func (d *adoptedDriver) find(c *Container, a *adoption, t Target) (err error) {
 	// Held first: as long as this process lives, what /proc says of the number
 	// is about it.
 	pidfd, err := sys.PidfdOpen(t.PID)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOENT) { // later kernels say the latter
+		return &InvalidError{Field: "pid", Value: strconv.Itoa(t.PID), Reason: "a thread's, not a process's"}
+	}
 	if err != nil {
 		return err
 	}
@@ -291,6 +296,9 @@ func (d *adoptedDriver) Check(_ context.Context, c *Container) (Status, error) {
 		return Status{}, err
 	}
 	st, err := checkGroup(c.Cgroup)
+	if errors.Is(err, os.ErrClosed) {
+		err = fmt.Errorf("%w: it was released: %w", ErrNotFound, err)
+	}
 	if err != nil {
 		return Status{}, err
 	}

@@ -139,3 +139,22 @@ func TestKinds(t *testing.T) {
 			Network: NamespaceNew,
 		}.kinds())
 }
+
+// An adopted container has a process already.
+func TestSpecOfAnAdoptedContainer(t *testing.T) {
+	s := Spec{ID: "db", Driver: "adopted", Labels: map[string]string{"app": "db"}}
+	require.NoError(t, s.Validate())
+	s.Resources.PIDs.Max = cgroups.Count(5)
+	require.NoError(t, s.Validate())
+	for _, change := range []func(*Spec){
+		func(s *Spec) { s.Process.Args = []string{"/bin/true"} },
+		func(s *Spec) { s.Hostname = "x" },
+		func(s *Spec) { s.Namespaces.Network = NamespaceNew },
+		func(s *Spec) { s.Controllers = cgroups.ControllersOf(cgroups.ControllerCPU) },
+		func(s *Spec) { s.Labels = map[string]string{"": ""} },
+	} {
+		bad := s.Clone()
+		change(&bad)
+		require.ErrorIs(t, bad.Validate(), ErrInvalid)
+	}
+}
