@@ -202,3 +202,27 @@ func TestExplainKernel(t *testing.T) {
 	_, err = bare.Explain()
 	require.ErrorIs(t, err, ErrGone)
 }
+
+// TestExplainSubtree: an agent that was given a part of a tree does not see what
+// is above it, and says so.
+func TestExplainSubtree(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
+	testutil.CheckLeaks(t)
+	root := openRoot(t)
+	top, ok := root.Unified()
+	require.True(t, ok)
+	parent := newGroup(t, root, 0)
+	part, err := Open(filepath.Join(top, parent.Path()))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, part.Close()) })
+	c := newGroupAt(t, part, "web", 0)
+	e, err := c.Explain()
+	require.NoError(t, err)
+	if len(part.Controllers().List()) > 0 {
+		assert.Equal(t, []string{filepath.Join(top, parent.Path())}, e.Unseen)
+	}
+
+	whole, err := parent.Explain()
+	require.NoError(t, err)
+	assert.NotContains(t, whole.Unseen, top, "the real top has nothing above it")
+}
