@@ -11,6 +11,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // A Driver makes, ends and reports one kind of container. These three calls
@@ -101,6 +102,10 @@ type Container struct {
 	// isolator has prepared it; isolators that follow may use it. Other
 	// drivers may leave it nil.
 	Cgroup *cgroups.Cgroup
+
+	// Network is the sandbox's network, once the native driver's network
+	// isolator has prepared it; nil where the spec asks for none.
+	Network *netns.Attachment
 
 	// Private is the driver's own, for as long as this process lives.
 	Private any

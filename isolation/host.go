@@ -17,6 +17,7 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/checkpoint"
 	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // Config says where a [Host] keeps its sandboxes. The zero Config is a working
@@ -42,6 +43,15 @@ type Config struct {
 
 	// Drift says what to do about limits that somebody else has changed.
 	Drift DriftPolicy
+
+	// Network says how sandboxes are connected whose spec has a Network. Its
+	// Scope and State follow from Root where they are empty, and Machine is
+	// opened from NetworkNamespace.
+	Network netns.Config
+
+	// NetworkNamespace is the path of the machine's network namespace, for an
+	// agent that is in another one; empty is the caller's own.
+	NetworkNamespace string
 
 	// Isolators are added to the native driver's, behind the built-in ones.
 	Isolators []Isolator
@@ -132,7 +142,10 @@ func (h *Host) open(ctx context.Context) error {
 		}
 		h.drivers[name] = d
 	}
-	return h.recover(ctx)
+	if err := h.recover(ctx); err != nil {
+		return err
+	}
+	return h.recoverNetwork(ctx)
 }
 
 // Mode is the layout of cgroups that the host works with.
@@ -307,6 +320,9 @@ func (h *Host) Remove(ctx context.Context) error {
 	}
 	if len(names) > 0 {
 		return fmt.Errorf("remove host: %w: sandbox %q is there", ErrState, names[0])
+	}
+	if err := h.native.network.remove(); err != nil {
+		return fmt.Errorf("remove host: %w", err)
 	}
 	if err := h.native.parent.remove(ctx); err != nil {
 		return fmt.Errorf("remove host: %w", err)

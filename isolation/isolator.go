@@ -75,7 +75,10 @@ type Launch struct {
 	Hostname string // set if New has UTS
 	Loopback bool   // bring lo up; New must have Network
 
-	Mounts []Mount // made in order, after the mount namespace turned private
+	Join []*namespaces.Handle // existing namespaces, which must stay open until the process runs
+
+	Unmounts []string // taken away, with all below, after the mount namespace turned private
+	Mounts   []Mount  // made in order after that
 
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are

@@ -26,7 +26,7 @@ func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 	l.New = n.kinds()
 	l.UIDMap, l.GIDMap = n.UIDMap, n.GIDMap
 	if l.New.Has(namespaces.UTS) {
-		l.Hostname = cmp.Or(c.Spec.Hostname, c.Spec.ID)
+		l.Hostname = hostname(c.Spec)
 	}
 	l.Loopback = l.New.Has(namespaces.Network)
 	if l.New.Has(namespaces.PID) {
@@ -38,6 +38,9 @@ func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 	}
 	return nil
 }
+
+// hostname is the name of the machine inside.
+func hostname(s Spec) string { return cmp.Or(s.Hostname, s.ID) }
 
 // processIsolator says what runs and as whom.
 type processIsolator struct{}

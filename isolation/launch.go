@@ -32,6 +32,12 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 	for _, fd := range l.TaskFDs {
 		s.Tasks = append(s.Tasks, launch.File{FD: fd, Path: "tasks"})
 	}
+	for _, ns := range l.Join {
+		s.Join = append(s.Join, launch.Join{
+			File: launch.File{FD: ns.FD(), Path: ns.String()}, Kind: launch.Namespaces(ns.Kind().Flag()),
+		})
+	}
+	s.Unmounts = l.Unmounts
 	for _, m := range l.Mounts {
 		s.Mounts = append(s.Mounts, launch.Mount(m))
 	}

@@ -24,12 +24,14 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func([]string) int{
-		"exit":   childExit,
-		"wait":   childWait,
-		"hog":    childHog,
-		"forks":  childForks,
-		"agent":  childAgent,
-		"reaper": childReaper,
+		"exit":      childExit,
+		"wait":      childWait,
+		"hog":       childHog,
+		"forks":     childForks,
+		"agent":     childAgent,
+		"serve":     childServe,
+		"net-agent": childNetAgent,
+		"reaper":    childReaper,
 		"whoami": func([]string) int {
 			host, _ := os.Hostname()
 			dir, _ := os.Getwd()

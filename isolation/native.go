@@ -31,6 +31,7 @@ type nativeDriver struct {
 	parent    *parent
 	engine    *elastic.Engine
 	low       *sys.LowFDs
+	network   *networkIsolator
 	isolators []Isolator
 }
 
@@ -60,7 +61,7 @@ func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &nativeDriver{root: root}
+	d := &nativeDriver{root: root, network: newNetworkIsolator(cfg)}
 	if d.low, err = sys.NewLowFDs(); err == nil {
 		d.engine, err = elastic.NewEngine()
 	}
@@ -71,6 +72,7 @@ func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 		return nil, errors.Join(err, d.close())
 	}
 	d.isolators = slices.Concat([]Isolator{
+		d.network, // first, to be cleaned up when the processes have ended
 		&cgroupIsolator{root: root, parent: cfg.Parent},
 		namespaceIsolator{},
 		processIsolator{},
@@ -89,7 +91,7 @@ func (d *nativeDriver) close() error {
 	if d.low != nil {
 		errs = append(errs, d.low.Close())
 	}
-	return errors.Join(append(errs, d.root.Close())...)
+	return errors.Join(append(errs, d.network.close(), d.root.Close())...)
 }
 
 // boxOf is the driver's part of c; nil before it is made.

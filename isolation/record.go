@@ -10,6 +10,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/checkpoint"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // recordVersion is the format of the lines below. A reader refuses a version
@@ -40,6 +41,8 @@ type entry struct {
 
 	// Layers are written with the intent and once more when it is done.
 	Layers *layers `json:"layers,omitempty"`
+
+	Network *netns.Spec `json:"network,omitempty"` // with the limits that hold since
 
 	Driver json.RawMessage `json:"driver,omitempty"`
 }
@@ -122,6 +125,9 @@ func (r *record) apply(e entry) error {
 	}
 	if e.Layers != nil {
 		r.layers = *e.Layers
+	}
+	if e.Network != nil {
+		r.spec.Network = *e.Network
 	}
 	if e.Driver != nil {
 		r.driver = e.Driver

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/caisson-run/caisson/internal/checkpoint"
@@ -48,6 +49,19 @@ func (h *Host) recover(ctx context.Context) error {
 	return nil
 }
 
+// recoverNetwork removes the networks that belong to no sandbox.
+func (h *Host) recoverNetwork(ctx context.Context) error {
+	ids, err := h.dir.Names()
+	if err != nil {
+		return err
+	}
+	removed, err := h.native.network.recover(ctx, ids)
+	for _, id := range removed {
+		h.recovered = append(h.recovered, Recovery{ID: id, Reason: "only its network was left"})
+	}
+	return err
+}
+
 // find looks for a sandbox that another process of a shared state directory
 // made since Open.
 func (h *Host) find(ctx context.Context, id string) (*Sandbox, error) {
@@ -74,6 +88,9 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	rec, err := loadRecord(h.dir, id)
 	if rec == nil {
 		return left("its record cannot be read", err)
+	}
+	if h.unwritten(id, err) {
+		return h.forget(id, rec, "it was not even begun")
 	}
 	if err == nil {
 		err = ValidateID(id)
@@ -123,6 +140,20 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		return left("it could not be taken over", errors.Join(err, rec.close()))
 	}
 	return Recovery{ID: id, Adopted: true, Reason: "it is whole"}
+}
+
+// unwritten reports whether err says that a record has no whole line, and no group
+// speaks against the obvious: its maker ended before it wrote the first, and so
+// before it made anything.
+func (h *Host) unwritten(id string, err error) bool {
+	if !IsCorrupt(err) || !errors.Is(err, io.ErrUnexpectedEOF) || ValidateID(id) != nil {
+		return false
+	}
+	g, err := h.native.root.Open(h.cfg.Parent + "/" + id)
+	if err == nil {
+		_ = g.Close()
+	}
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // finish destroys what is left of a sandbox.

@@ -119,7 +119,7 @@ func (s *Sandbox) refresh() error {
 	}
 	err = errors.Join(err, s.c.record.replace(rec))
 	if err == nil {
-		s.c.Spec.Resources = rec.spec.Resources
+		s.c.Spec.Resources, s.c.Spec.Network = rec.spec.Resources, rec.spec.Network
 		s.host.leases.arm(s, rec.layers.ends())
 	}
 	return err

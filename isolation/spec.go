@@ -13,6 +13,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // Spec is what a sandbox is to be: plain data, without I/O, kept on disk as
@@ -30,6 +31,12 @@ type Spec struct {
 	Process    Process           `json:"process"`
 	Resources  cgroups.Resources `json:"resources,omitzero"`
 	Namespaces Namespaces        `json:"namespaces,omitzero"`
+
+	// Network is the sandbox's network; the zero value leaves it to Namespaces.
+	// Addresses, ports and limits of bandwidth are its own; a network namespace
+	// that is made for it belongs to the machine, so it cannot be had together
+	// with a new user namespace.
+	Network netns.Spec `json:"network,omitzero"`
 
 	// Hostname is the name in a UTS namespace of its own; empty is the ID.
 	Hostname string `json:"hostname,omitzero"`
@@ -186,6 +193,7 @@ func (s Spec) Validate() error {
 			bad("namespaces", m.String(), "no such mode")
 		}
 	}
+	errs = append(errs, s.validateNetwork()...)
 	errs = append(errs, s.validateMaps()...)
 	if s.Driver == adoptedName {
 		if !s.Equal(Spec{ID: s.ID, Driver: s.Driver, Labels: s.Labels, Resources: s.Resources}) {
@@ -195,6 +203,25 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs, s.Process.validate()...)
 	return errors.Join(errs...)
+}
+
+func (s Spec) validateNetwork() []error {
+	mode := s.Network.Mode
+	errs := []error{s.Network.Validate()}
+	bad := func(reason string) {
+		errs = append(errs, &InvalidError{Field: "network.mode", Value: clip(string(mode)), Reason: reason})
+	}
+	switch {
+	case mode == "":
+	case s.Namespaces.Network != NamespaceDefault:
+		bad("namespaces.network says something else")
+	case s.Namespaces.User == NamespaceNew:
+		bad("a network of the machine cannot be joined from a new user namespace")
+	}
+	if !s.Network.DNS.IsZero() && !s.Namespaces.kinds().Has(namespaces.Mount) {
+		bad("dns needs a mount namespace for its files")
+	}
+	return errs
 }
 
 func (s Spec) validateMaps() []error {
@@ -281,6 +308,9 @@ func (s Spec) normal() Spec {
 			*p = nil
 		}
 	}
+	if s.Network.Equal(netns.Spec{}) {
+		s.Network = netns.Spec{}
+	}
 	if len(s.Process.Rlimits) == 0 {
 		s.Process.Rlimits = nil
 	}
@@ -294,6 +324,7 @@ func (s Spec) normal() Spec {
 func (s Spec) Clone() Spec {
 	s.Labels = maps.Clone(s.Labels)
 	s.Resources = s.Resources.Clone()
+	s.Network = s.Network.Clone()
 	s.Process.Args = slices.Clone(s.Process.Args)
 	s.Process.Env = slices.Clone(s.Process.Env)
 	s.Process.Capabilities = slices.Clone(s.Process.Capabilities)

@@ -14,16 +14,17 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// defaultLinger is how long a link may take to go after the last hold on its namespace.
-// The kernel takes some milliseconds; more where many namespaces end at once.
-const defaultLinger = 5 * time.Second
+// defaultLinger is how long a link may take to go after the last hold on its
+// namespace. The kernel takes some milliseconds. Where many namespaces end at once
+// it takes longer, and to delete what is on its way out does no harm.
+const defaultLinger = time.Second
 
 // awaitGone returns once the machine has no link called name of the owner any
 // more, and reports whether it had one. One that stays is deleted; a link of that
-// name without the owner's alias is none of it, and is left alone.
+// name which is not ours is left alone.
 func (n *Network) awaitGone(ctx context.Context, owner, name string) (there bool, err error) {
 	link, err := n.machine.Link(ctx, name)
-	if errors.Is(err, os.ErrNotExist) || err == nil && link.Alias != n.alias(owner) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && !n.owns(owner, link) {
 		return false, nil
 	}
 	if err != nil {
@@ -55,6 +56,12 @@ func (n *Network) awaitGone(ctx context.Context, owner, name string) (there bool
 		return struct{}{}, err
 	})
 	return true, err
+}
+
+// owns reports whether a link that has a name of the owner's is one: a veth with
+// the alias, or without any if a crash came before that was set.
+func (n *Network) owns(owner string, l Link) bool {
+	return l.Alias == n.alias(owner) || l.Alias == "" && l.Kind == string(Veth)
 }
 
 // retry calls f again if err says that the name of the owner's link is still

@@ -80,7 +80,7 @@ func Compile(s Spec) (*Program, error) {
 // checkPath refuses what execve will refuse, where the child's view of the
 // files is the caller's.
 func (s *Spec) checkPath() error {
-	if len(s.Mounts) > 0 || len(s.Calls) > 0 || len(s.Join) > 0 || (s.Path[0] != '/' && s.Dir != "") {
+	if len(s.Mounts)+len(s.Unmounts) > 0 || len(s.Calls) > 0 || len(s.Join) > 0 || (s.Path[0] != '/' && s.Dir != "") {
 		return nil
 	}
 	var st unix.Stat_t
@@ -185,6 +185,9 @@ func (p *Program) setup(s *Spec) error {
 			kind = unix.MS_SLAVE
 		}
 		p.add(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|kind, 0)
+	}
+	for _, path := range s.Unmounts {
+		p.optional(p.add(unix.SYS_UMOUNT2, path, unix.MNT_DETACH), true)
 	}
 	for _, m := range s.Mounts {
 		var data any = 0

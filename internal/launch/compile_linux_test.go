@@ -218,3 +218,15 @@ func TestImageArgumentsHaveOwnAddresses(t *testing.T) {
 	p.finish(cloneArgs{})
 	checkWhole(t, &p, &Spec{Env: []string{"", "x"}})
 }
+
+func TestUnmounts(t *testing.T) {
+	p, err := Compile(Spec{Path: "/proc/self/exe", Namespaces: NewMount, Unmounts: []string{"/run/netns"}})
+	require.NoError(t, err)
+	assert.Regexp(t, `(?s)mount\(NULL, "/", NULL, 0x44000, NULL\)\n *\d+ umount\("/run/netns", 0x2\)`, p.String())
+	for _, bad := range []Spec{{Path: "/x", Unmounts: []string{"/run"}}, {Path: "/x", Namespaces: NewMount, Unmounts: []string{""}},
+		{Path: "/x", Namespaces: NewMount, Unmounts: []string{"/a\x00"}}} {
+		_, err := Compile(bad)
+		var spec *SpecError
+		assert.ErrorAs(t, err, &spec)
+	}
+}

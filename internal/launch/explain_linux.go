@@ -78,6 +78,7 @@ var calls = map[uint64]struct {
 	unix.SYS_SETHOSTNAME:     {"sethostname", []int{buf}},
 	unix.SYS_SETDOMAINNAME:   {"setdomainname", []int{buf}},
 	unix.SYS_MOUNT:           {"mount", []int{str, str, str, hex, str}},
+	unix.SYS_UMOUNT2:         {"umount", []int{str, hex}},
 	unix.SYS_SOCKET:          {"socket", []int{decimal, hex, decimal}},
 	unix.SYS_IOCTL:           {"ioctl", []int{file, hex}},
 	unix.SYS_SETSID:          {"setsid", nil},

@@ -61,6 +61,7 @@ type Spec struct {
 	// Propagation is set on the whole tree of a new mount namespace, before
 	// Mounts.
 	Propagation Propagation
+	Unmounts    []string // mount points, detached with all below them; a refusal is noted in Child.Degraded
 	Mounts      []Mount
 
 	Loopback bool    // bring up lo; needs NewNet

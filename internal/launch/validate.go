@@ -142,6 +142,7 @@ func (s *Spec) checkNamespaces() error {
 	}{
 		{"Monotonic or Boottime", s.Monotonic != 0 || s.Boottime != 0, NewTime, "NewTime"},
 		{"Hostname or Domainname", s.Hostname != "" || s.Domainname != "", NewUTS, "NewUTS"},
+		{"Unmounts", len(s.Unmounts) > 0, NewMount, "NewMount"},
 		{"Mounts", len(s.Mounts) > 0, NewMount, "NewMount"},
 		{"Propagation", s.Propagation != Private, NewMount, "NewMount"},
 		{"Loopback", s.Loopback, NewNet, "NewNet"},
@@ -219,6 +220,14 @@ func (s *Spec) checkSetup() error {
 			return bad(f.name, f.value, fmt.Errorf("longer than %d bytes", maxHostname))
 		}
 		if err := checkString(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	for i, path := range s.Unmounts {
+		if path == "" {
+			return bad(fmt.Sprintf("Unmounts[%d]", i), path, errEmpty)
+		}
+		if err := checkString(fmt.Sprintf("Unmounts[%d]", i), path); err != nil {
 			return err
 		}
 	}

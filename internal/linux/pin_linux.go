@@ -46,7 +46,12 @@ func MountShared(path string) error {
 	err := share()
 	if err == unix.EINVAL { // no mount point
 		if err = unix.Mount(path, path, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
-			if err = share(); err != nil {
+			// Private in between: it would share with the mount that it is a part
+			// of, and whatever is mounted on it would be there once more, below.
+			if err = unix.Mount("", path, "none", unix.MS_PRIVATE|unix.MS_REC, ""); err == nil {
+				err = share()
+			}
+			if err != nil {
 				err = errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
 			}
 		}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/netns"
+)
+
+// networkIsolator owns the sandbox's network. It is prepared first and cleaned up
+// last, when no process is in it any more.
+type networkIsolator struct {
+	cfg   netns.Config
+	path  string // of the machine's namespace; empty: the caller's own
+	state string
+
+	mu  sync.Mutex
+	net *netns.Network // nil until somebody needs it
+}
+
+func newNetworkIsolator(cfg Config) *networkIsolator {
+	i := &networkIsolator{cfg: cfg.Network, state: filepath.Join(cfg.Root, "net"), path: cfg.NetworkNamespace}
+	if i.cfg.Scope == "" {
+		sum := sha256.Sum256([]byte(filepath.Clean(cfg.Root)))
+		i.cfg.Scope = hex.EncodeToString(sum[:4])
+	}
+	if i.cfg.State == "" {
+		i.cfg.State = i.state
+	}
+	return i
+}
+
+// open opens the network at the first need for it.
+func (i *networkIsolator) open(ctx context.Context) (*netns.Network, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.net != nil {
+		return i.net, nil
+	}
+	cfg := i.cfg
+	if i.path != "" {
+		ns, err := namespaces.OpenPath(i.path)
+		if err != nil {
+			return nil, err
+		}
+		defer ns.Close()
+		cfg.Machine = ns
+	}
+	if err := os.MkdirAll(i.state, 0o700); err != nil {
+		return nil, err
+	}
+	net, err := netns.OpenNetwork(ctx, cfg)
+	i.net = net
+	return net, err
+}
+
+// opened is the network if somebody needed it.
+func (i *networkIsolator) opened() *netns.Network {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.net
+}
+
+// recover takes over what earlier processes left, or nothing if there never was a
+// network here, and removes what belongs to no sandbox of ids.
+func (i *networkIsolator) recover(ctx context.Context, ids []string) ([]string, error) {
+	_, err := os.Stat(i.state)
+	unused := errors.Is(err, fs.ErrNotExist)
+	if unused && reflect.DeepEqual(i.cfg, netns.Config{Scope: i.cfg.Scope, State: i.cfg.State}) {
+		return nil, nil
+	}
+	net, err := i.open(ctx)
+	if err != nil || unused {
+		return nil, err
+	}
+	live := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		live[id] = true
+	}
+	return net.Sweep(ctx, func(owner string) bool { return live[owner] })
+}
+
+// close frees the descriptors.
+func (i *networkIsolator) close() error { return i.opened().Close() }
+
+// remove deletes the state directory, and a directory of pins that is nobody
+// else's.
+func (i *networkIsolator) remove() error {
+	var errs []error
+	if net := i.opened(); net != nil && net.Pins().Path() != netns.DefaultPins {
+		errs = append(errs, net.Pins().Discard())
+	}
+	return errors.Join(append(errs, os.RemoveAll(i.state))...)
+}
+
+func (*networkIsolator) Name() string { return "network" }
+
+// Prepare makes the network, or finds the one to join.
+func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
+	spec := c.Spec.Network
+	if spec.Mode == "" {
+		return nil
+	}
+	net, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	if spec.Mode == netns.ModeNew {
+		c.Network, err = net.Create(ctx, c.Spec.ID, spec)
+	} else {
+		c.Network, err = net.Open(ctx, c.Spec.ID, spec)
+	}
+	if err == nil {
+		err = i.writeDNS(c)
+	}
+	return err
+}
+
+func (i *networkIsolator) dns(c *Container) string {
+	return filepath.Join(i.state, "dns", c.Spec.ID)
+}
+
+// writeDNS makes the files that Launch mounts.
+func (i *networkIsolator) writeDNS(c *Container) error {
+	d := c.Spec.Network.DNS
+	if d.IsZero() {
+		return nil
+	}
+	dir := i.dns(c)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if text := d.ResolvConf(); len(text) > 0 {
+		if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "hosts"), d.HostsFile(hostname(c.Spec), c.Network.Addrs()), 0o644)
+}
+
+// Launch has the process join the network. Whatever its network, a sandbox gets
+// rid of its copy of the pins, which would keep other sandboxes' namespaces.
+func (i *networkIsolator) Launch(c *Container, l *Launch) error {
+	mounts := c.Spec.Namespaces.kinds().Has(namespaces.Mount)
+	if net := i.opened(); net != nil && mounts {
+		l.Unmounts = append(l.Unmounts, net.Pins().Path())
+	}
+	if c.Network == nil {
+		return nil
+	}
+	l.Join = append(l.Join, c.Network.Namespace())
+	if !mounts {
+		return nil
+	}
+	for _, name := range []string{"resolv.conf", "hosts"} {
+		file := filepath.Join(i.dns(c), name)
+		switch _, err := os.Stat(file); {
+		case err == nil:
+			l.Mounts = append(l.Mounts, Mount{Source: file, Target: "/etc/" + name, Flags: MountBind})
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// Recover finds the network of an earlier process, with the limits that were
+// acknowledged.
+func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
+	if c.Spec.Network.Mode == "" {
+		return nil
+	}
+	net, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	c.Network, err = net.Open(ctx, c.Spec.ID, c.Spec.Network)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return err
+	}
+	for n, in := range c.Spec.Network.Interfaces {
+		if in.Bandwidth != (netns.Bandwidth{}) {
+			if err := c.Network.SetBandwidth(ctx, c.Network.Interfaces()[n].Name, in.Bandwidth); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Cleanup removes the network; one that was joined is left to its owner.
+func (i *networkIsolator) Cleanup(ctx context.Context, c *Container) error {
+	spec := c.Spec.Network
+	if spec.Mode == "" {
+		return nil
+	}
+	if err := c.Network.Close(); err != nil {
+		return err
+	}
+	if !spec.DNS.IsZero() {
+		if err := os.RemoveAll(i.dns(c)); err != nil {
+			return err
+		}
+	}
+	if spec.Mode != netns.ModeNew {
+		return nil
+	}
+	net, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	return net.Destroy(ctx, c.Spec.ID)
+}
+
+// Release frees the descriptors.
+func (i *networkIsolator) Release(c *Container) error { return c.Network.Close() }

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+
+	"github.com/caisson-run/caisson/netns"
+)
+
+// A Networker changes and measures the network of a container.
+type Networker interface {
+	// Interfaces lists the links of the container's own network.
+	Interfaces(c *Container) []netns.Attached
+	// UpdateNetwork changes the limits of one interface, "" for the first, all
+	// that b names or nothing.
+	UpdateNetwork(ctx context.Context, c *Container, name string, b netns.Bandwidth) error
+	// StatNetwork measures one interface into s, without allocating.
+	StatNetwork(c *Container, name string, s *netns.InterfaceStats) error
+}
+
+// Interfaces lists the links of the sandbox's own network, besides the loopback
+// device, with their addresses.
+func (s *Sandbox) Interfaces() []netns.Attached {
+	if d, ok := s.driver.(Networker); ok {
+		return d.Interfaces(s.c)
+	}
+	return nil
+}
+
+// UpdateNetwork changes the limits of the interface called name inside, "" for the
+// first, while the sandbox runs: all that b names, or nothing and the reason. No
+// packet and no connection is lost. A later host keeps the new limits.
+func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwidth) error {
+	return s.change(ctx, "update network", func() error {
+		d, ok := s.driver.(Networker)
+		if !ok {
+			return s.lacks("network limits")
+		}
+		if err := b.Validate(); err != nil {
+			return err
+		}
+		at := interfaceNamed(d.Interfaces(s.c), name)
+		if at < 0 {
+			return &InvalidError{Field: "interface", Value: clip(name), Reason: "the sandbox has none of this name"}
+		}
+		before := s.c.Spec.Network
+		after := before.Clone()
+		in := &after.Interfaces[at]
+		in.Bandwidth = in.Bandwidth.Merge(b)
+		if err := d.UpdateNetwork(ctx, s.c, name, b); err != nil {
+			return err
+		}
+		if err := s.c.record.add(entry{Network: &after}); err != nil {
+			// Not acknowledged, so a later host would go back: so does this one.
+			back := netns.Bandwidth{Egress: netns.Unlimited(), Ingress: netns.Unlimited()}
+			if b.Egress.IsZero() {
+				back.Egress = netns.Limit{}
+			}
+			if b.Ingress.IsZero() {
+				back.Ingress = netns.Limit{}
+			}
+			back = back.Merge(before.Interfaces[at].Bandwidth)
+			return errors.Join(err, d.UpdateNetwork(context.WithoutCancel(ctx), s.c, name, back))
+		}
+		s.c.Spec.Network = after
+		return nil
+	})
+}
+
+func interfaceNamed(all []netns.Attached, name string) int {
+	for i, a := range all {
+		if name == "" || a.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// StatNetwork measures the interface called name inside, "" for the first, into
+// st, which is unchanged after an error. It does not allocate.
+func (s *Sandbox) StatNetwork(name string, st *netns.InterfaceStats) error {
+	d, ok := s.driver.(Networker)
+	if !ok {
+		return wrap("stat network", s.id, s.lacks("network counters"))
+	}
+	if err := d.StatNetwork(s.c, name, st); err != nil {
+		return wrap("stat network", s.id, err)
+	}
+	return nil
+}
+
+// noNetwork is the error of a sandbox that has no network of its own.
+func noNetwork(c *Container) error {
+	if err := whole(c); err != nil {
+		return err
+	}
+	if c.Network == nil {
+		return &UnsupportedError{Feature: "network", Reason: "the sandbox has none of its own"}
+	}
+	return nil
+}
+
+// Interfaces lists the links of the sandbox's own network.
+func (d *nativeDriver) Interfaces(c *Container) []netns.Attached {
+	if c.Network == nil {
+		return nil
+	}
+	return c.Network.Interfaces()
+}
+
+// UpdateNetwork changes the limits of one interface.
+func (d *nativeDriver) UpdateNetwork(ctx context.Context, c *Container, name string, b netns.Bandwidth) error {
+	if err := noNetwork(c); err != nil {
+		return err
+	}
+	return c.Network.SetBandwidth(ctx, name, b)
+}
+
+// StatNetwork measures one interface.
+func (d *nativeDriver) StatNetwork(c *Container, name string, s *netns.InterfaceStats) error {
+	if err := noNetwork(c); err != nil {
+		return err
+	}
+	return c.Network.Stat(name, s)
+}
