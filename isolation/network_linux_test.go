@@ -26,8 +26,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// childServe answers connections to port 80 with what its files and its name say.
-func childServe([]string) int {
+// childServe answers connections to port 80 with its name, what its files say, and
+// how many of the pins in the directory args[0] it sees.
+func childServe(args []string) int {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
 		fmt.Println(err)
@@ -42,7 +43,7 @@ func childServe([]string) int {
 		host, _ := os.Hostname()
 		resolv, _ := os.ReadFile("/etc/resolv.conf")
 		mounts, _ := os.ReadFile("/proc/self/mountinfo")
-		fmt.Fprintf(c, "%s|%s|%d", host, strings.TrimSpace(string(resolv)), strings.Count(string(mounts), "/pins/"))
+		fmt.Fprintf(c, "%s|%s|%d", host, strings.TrimSpace(string(resolv)), strings.Count(string(mounts), args[0]+"/"))
 		_ = c.Close()
 	}
 }
@@ -84,8 +85,8 @@ func networked(t *testing.T) (isolation.Config, *namespaces.Handle) {
 	return cfg, machine
 }
 
-func routed(t *testing.T, id string) isolation.Spec {
-	s := spec(t, id, "serve")
+func routed(t *testing.T, id string, args ...string) isolation.Spec {
+	s := spec(t, id, "serve", append(args, "/nowhere")...)
 	s.Network = netns.Spec{Mode: netns.ModeNew, Interfaces: []netns.Interface{{
 		Kind: netns.Veth, Pools: []string{"lan"},
 		Bandwidth: netns.Bandwidth{Egress: netns.BitsPerSecond(1e8), Ingress: netns.BitsPerSecond(1e8)},
@@ -118,7 +119,7 @@ func TestNetwork(t *testing.T) {
 		s.Network.DNS = netns.DNS{} // there is nothing to mount it on
 	}
 	web := started(t, h, s)
-	other := started(t, h, routed(t, "other"))
+	other := started(t, h, routed(t, "other", cfg.Network.Pins))
 	ifs := web.Interfaces()
 	require.Len(t, ifs, 1)
 	assert.Equal(t, "eth0", ifs[0].Name)
