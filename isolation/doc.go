@@ -23,7 +23,8 @@
 // lets go of it; [Sandbox.Release] says what becomes of limits that changed.
 // What its owner remembers of limits is his: docker inspect goes on showing
 // what docker run set, and the next docker update writes over what was changed.
-// The next Plan or Update compares with the kernel's values, whoever wrote them.
+// Check and Watch tell of that as [Drift], and the next Plan or Update compares
+// with the kernel's values, whoever wrote them.
 //
 // # What survives what
 //

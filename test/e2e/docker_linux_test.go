@@ -156,14 +156,19 @@ func (d *docker) effects(t *testing.T, pid int) {
 	assert.Equal(t, "67108864", d.inspect("db", ".HostConfig.Memory"))
 }
 
-// others: whoever wrote last, the next plan sees what holds; and pausing is
-// told, and not undone where it can be told from our own.
+// others: whoever wrote last, we hear of it, and the next plan sees what holds;
+// and pausing is told, and not undone where it can be told from our own.
 func (d *docker) others(t *testing.T, pid int) {
 	h := open(t, config(t))
 	s, err := h.Adopt(deadline(t), "db", isolation.PID(pid))
 	require.NoError(t, err)
 	update(t, s, cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(70)}})
+	assert.Empty(t, check(t, s).Drift)
 	d.cli("update", "--pids-limit", "60", "db")
+	drift := check(t, s).Drift
+	require.Len(t, drift, 1)
+	assert.Equal(t, "pids.max", drift[0].Knob)
+	assert.Equal(t, "60", drift[0].Found)
 	plan, err := s.Plan(cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(70)}})
 	require.NoError(t, err)
 	require.Len(t, plan.Changes, 1)
