@@ -108,3 +108,18 @@ func (*Dir) Xattrs(string) (map[string]string, error) { return nil, errOther }
 
 // Wait returns ErrNotSupported.
 func (*File) Wait(context.Context) error { return errOther }
+
+// SlowWrite is a write that may take long; there is none on this system.
+type SlowWrite struct{}
+
+// StartWrite returns ErrNotSupported.
+func (*Dir) StartWrite(string, string, int) (*SlowWrite, error) { return nil, errOther }
+
+// Interrupt does nothing.
+func (*SlowWrite) Interrupt() {}
+
+// Done is nil.
+func (*SlowWrite) Done() <-chan struct{} { return nil }
+
+// Wait returns ErrNotSupported.
+func (*SlowWrite) Wait(context.Context) (bool, error) { return true, errOther }
