@@ -58,7 +58,9 @@ type Cgroup struct {
 	at     [numControllers]*node // where each controller's files are; nil: the group is not under it
 	uni    *node                 // in the unified tree; nil if there is none
 
-	mu sync.Mutex // serialises changes of knobs
+	mu       sync.Mutex // guards which controllers the group is under
+	updating turn       // serialises changes of knobs
+	slow     slowWrites
 
 	joining sync.Mutex // guards the nodes' tasks
 	hunting sync.Mutex // one killer at a time without cgroup.kill
@@ -153,6 +155,7 @@ func (c *Cgroup) Own() {
 // Close frees the descriptors. The group and its processes live on. Calls that
 // run meanwhile end; later ones return [os.ErrClosed]. Closing twice is nil.
 func (c *Cgroup) Close() error {
+	c.slow.interrupt()
 	errs := []error{c.CloseJoin(), c.stats.close(&c.root.budget), c.knobs.close(&c.root.budget)}
 	for _, n := range c.places() {
 		errs = append(errs, n.dir.Close())

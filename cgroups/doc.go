@@ -45,6 +45,16 @@
 // [Plan] shows the writes before they are done, in their order and with the
 // reasons for it. An [UpdateError] tells what holds after a failure.
 //
+// # Shrinking memory
+//
+// [Cgroup.Update] never has the kernel kill. A memory.max below what is in use
+// is a process, not a write: see [Gradual], the default, and [Guard]. Its end is
+// either the limit or a [ShrinkError] with all as before. [Refuse] and [Force]
+// are for those who want neither; [Cgroup.UpdateWith] takes them.
+//
+// Where the kernel reclaims during a write, the write is on a thread of its own
+// and ends with the context; [BlockedError] is about those that do not.
+//
 // # Limits of this package
 //
 // It never removes a group that it did not create, never waits for processes

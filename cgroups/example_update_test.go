@@ -131,3 +131,44 @@ func ExampleRoot_UpdateAll() {
 		}
 	}
 }
+
+// How a memory limit comes below what is in use: in steps unless told otherwise.
+func ExampleCgroup_UpdateWith() {
+	root, err := cgroups.Open("")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	batch, err := root.Open("agent/batch-1")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer batch.Close()
+
+	half := cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(256 << 20)}}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := batch.UpdateWith(ctx, half, cgroups.UpdateConfig{
+		Guard: cgroups.Guard{Full: 100 * time.Millisecond}, // of each second
+	})
+	var stopped *cgroups.ShrinkError
+	switch {
+	case errors.As(err, &stopped):
+		fmt.Println("still as before, because of", stopped.Stop, "at", stopped.After)
+		// Batch work may be killed.
+		_, err = batch.UpdateWith(ctx, half, cgroups.UpdateConfig{Shrink: cgroups.Force})
+		fmt.Println(err)
+	case err == nil && len(res.Changes) > 0 && res.Changes[0].Shrunk != nil:
+		fmt.Println("took", res.Changes[0].Shrunk.Took)
+	}
+}
+
+// A scheduler that would rather ask somebody else than reclaim.
+func ExampleShrink() {
+	var policy cgroups.Shrink
+	err := policy.UnmarshalText([]byte("refuse"))
+	fmt.Println(policy, policy == cgroups.Refuse, err)
+	// Output: refuse true <nil>
+}

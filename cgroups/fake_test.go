@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/devfilter"
 	"github.com/stretchr/testify/require"
@@ -34,7 +36,17 @@ type fakeTree struct {
 	gone bool
 	log  *fakeLog // of a tree
 
-	anon, cache uint64  // what memory is used for; cache can be reclaimed
+	anon, cache uint64 // what memory is used for; cache can be reclaimed
+	swap        uint64 // anonymous memory that can go to swap
+	refaults    uint64 // pages
+	noReclaim   bool   // v2: no memory.reclaim
+	stuck       bool   // nothing can be reclaimed, though it looks so
+	mayKill     bool   // memory.max below the usage is no mistake
+	onReclaim   func() // called when the kernel reclaims
+	noPressure  bool
+	pressure    Pressure
+	stalling    float64 // the share of time, since then, in which tasks wait for memory
+	since       time.Time
 	parentRatio float64 // v1: the parent's share of CPU; 0 is no limit
 	childRatio  float64 // v1: the largest child's
 
@@ -77,7 +89,7 @@ func planFamily(groups []*fakeTree, wants map[string]Resources) ([]Change, error
 			named = append(named, group{f, f.name, r})
 		}
 	}
-	return plan(fakePage, named)
+	return plan(fakePage, named, UpdateConfig{})
 }
 
 func newFake(t testing.TB, version int) *fakeTree {
@@ -152,7 +164,9 @@ func (f *fakeTree) below(Controller) (names []string) {
 }
 
 // planOf plans for one group.
-func planOf(t tree, r Resources) ([]Change, error) { return plan(fakePage, []group{{t, "fake", r}}) }
+func planOf(t tree, r Resources) ([]Change, error) {
+	return plan(fakePage, []group{{t, "fake", r}}, UpdateConfig{})
+}
 
 func (f *fakeTree) read(_ Controller, file string) (string, error) {
 	files := f.files
@@ -170,10 +184,11 @@ func (f *fakeTree) read(_ Controller, file string) (string, error) {
 		files, file = f.top, rest
 	}
 	switch file {
-	case usageFile, usageV1:
+	case usageFile, usageV1, memswUsageV1:
 		return strconv.FormatUint(f.anon+f.cache, 10), nil
 	case "memory.stat":
-		return fmt.Sprintf("anon %d\ninactive_file %d\nactive_file 0\nslab_reclaimable 0", f.anon, f.cache), nil
+		return fmt.Sprintf("inactive_anon %[1]d\ninactive_file %[2]d\ntotal_inactive_anon %[1]d\ntotal_inactive_file %[2]d"+
+			"\nworkingset_refault_anon %[3]d\ntotal_workingset_refault_file %[3]d", f.anon, f.cache, f.refaults), nil
 	}
 	if f.gone {
 		return "", &goneError{&FileError{Op: "read", Path: file, Err: syscall.ENODEV}}
@@ -231,6 +246,16 @@ func (f *fakeTree) take(file, data string) error {
 		return strconv.FormatUint(n-n%unit, 10)
 	}
 	switch file {
+	case reclaimFile:
+		if f.noReclaim {
+			return syscall.ENOENT
+		}
+		usage := f.anon + f.cache
+		f.reclaim(usage - min(usage, n))
+		if f.anon+f.cache > usage-min(usage, n) {
+			return syscall.EAGAIN
+		}
+		return nil
 	case devicesAllow, devicesDeny:
 	default:
 		if _, ok := f.files[file]; !ok {
@@ -284,10 +309,9 @@ func (f *fakeTree) take(file, data string) error {
 		if n > f.amount(memswV1) {
 			return syscall.EINVAL
 		}
-		if n < f.anon {
+		if f.reclaim(n); f.anon+f.cache > n {
 			return syscall.EBUSY
 		}
-		f.reclaim(n)
 		data = text(unlimitedV1, fakePage)
 	case memswV1:
 		if n < f.amount(limitV1) {
@@ -295,7 +319,7 @@ func (f *fakeTree) take(file, data string) error {
 		}
 		data = text(unlimitedV1, fakePage)
 	case maxFile:
-		if f.anon+f.cache > n {
+		if f.anon+f.cache > n && !f.mayKill {
 			f.t.Errorf("memory.max %d with %d in use kills", n, f.anon+f.cache)
 		}
 		data = text(wordMax, fakePage)
@@ -328,12 +352,36 @@ func (f *fakeTree) take(file, data string) error {
 	return nil
 }
 
-// reclaim drops cache until the usage is at most n, if it can.
+// reclaim drops cache and swaps until the usage is at most n, if it can.
 func (f *fakeTree) reclaim(n uint64) {
-	if f.anon+f.cache > n {
-		f.cache -= min(f.cache, f.anon+f.cache-n)
+	if f.anon+f.cache <= n || f.stuck {
+		return
 	}
+	if f.onReclaim != nil {
+		f.onReclaim()
+	}
+	f.cache -= min(f.cache, f.anon+f.cache-n)
+	out := min(f.swap, f.anon+f.cache-min(n, f.anon+f.cache))
+	f.anon, f.swap = f.anon-out, f.swap-out
 }
+
+func (f *fakeTree) writeSlow(_ context.Context, ctl Controller, file, data string, _ int) error {
+	return f.write(ctl, file, data)
+}
+
+func (f *fakeTree) stalls(p *Pressure) error {
+	if f.noPressure {
+		return &UnsupportedError{Feature: "memory.pressure", Reason: "psi=0"}
+	}
+	*p = f.pressure
+	if f.stalling > 0 {
+		p.Some.Total += time.Duration(f.stalling * float64(time.Since(f.since)))
+		p.Full.Total += time.Duration(f.stalling * float64(time.Since(f.since)))
+	}
+	return nil
+}
+
+func (f *fakeTree) swapFree(int) uint64 { return f.swap }
 
 func (f *fakeTree) bandwidthV1(b bandwidth) error {
 	ratio := float64(b.quota) / float64(b.period)

@@ -4,6 +4,7 @@ package cgroups
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path"
@@ -275,6 +276,16 @@ func (t *groupTree) write(ctl Controller, file, data string) error {
 	return n.failed(f.Write(data))
 }
 
+func (t *groupTree) writeSlow(ctx context.Context, ctl Controller, file, data string, flag int) error {
+	n := t.in(ctl)
+	if n == nil {
+		return &FileError{Op: "write", Path: t.path(ctl, file), Data: data, Err: os.ErrNotExist}
+	}
+	return t.c.slow.write(ctx, n, file, data, flag)
+}
+
+func (t *groupTree) stalls(p *Pressure) error { return t.c.Pressure(PressureMemory, p) }
+
 // texts holds small strings in few allocations.
 type texts struct{ strings.Builder }
 
@@ -323,7 +334,7 @@ var freshFiles = map[string]string{
 	partitionFile: "member",
 	maxFile:       wordMax, highFile: wordMax, "memory.low": "0", "memory.min": "0",
 	"memory.swap.max": wordMax, "memory.swap.high": wordMax, "memory.oom.group": "0", usageFile: "0",
-	limitV1: "-1", memswV1: "-1",
+	limitV1: "-1", memswV1: "-1", usageV1: "0", memswUsageV1: "0",
 	costWeightFile: "default 100", bfqWeightFile: "default 100", bfqWeightV1: "100",
 	"pids.max":  wordMax,
 	devicesList: everyDevice, devicesBPF: wordAll,

@@ -11,6 +11,8 @@ const (
 	limitV1 = "memory.limit_in_bytes"
 	memswV1 = "memory.memsw.limit_in_bytes"
 	usageV1 = "memory.usage_in_bytes"
+
+	memswUsageV1 = "memory.memsw.usage_in_bytes"
 )
 
 // memoryV1 plans memory and swap. v1 limits memory, and memory plus swap, and
@@ -45,32 +47,33 @@ func (p *planner) memoryV1(m Memory) error {
 		return &UnsupportedError{Feature: "memory.swap.max",
 			Reason: "this kernel has no file " + memswV1 + ": it does not account for swap (swapaccount=1)"}
 	default:
-		if now != to {
-			p.addLimitV1(maxFile, limitV1, now, to, rounded("", ask, to, p.page))
-		}
-		return nil
+		return p.addLimitV1(maxFile, limitV1, now, to, noLimit, rounded("", ask, to, p.page))
 	}
 	toSum, err := p.sumV1(m, now, to, sum)
 	if err != nil {
 		return err
 	}
 
-	limit := func(why string) {
+	limit := func(why string) error {
 		if toSum == sum {
 			why = ""
 		}
-		if now != to {
-			p.addLimitV1(maxFile, limitV1, now, to, rounded(why, ask, to, p.page))
+		swap := uint64(noLimit)
+		if toSum != noLimit {
+			swap = toSum - min(to, toSum)
 		}
+		return p.addLimitV1(maxFile, limitV1, now, to, swap, rounded(why, ask, to, p.page))
 	}
 	if toSum < sum {
-		limit("before memory plus swap falls: the kernel wants it not above that")
+		if err := limit("before memory plus swap falls: the kernel wants it not above that"); err != nil {
+			return err
+		}
 	}
-	if toSum != sum {
-		p.addLimitV1("memory.swap.max", memswV1, sum, toSum, "memory plus swap: v1 has no limit of swap alone")
+	if err := p.addLimitV1("memory.swap.max", memswV1, sum, toSum, noLimit, "memory plus swap: v1 has no limit of swap alone"); err != nil {
+		return err
 	}
 	if toSum >= sum {
-		limit("after memory plus swap: the kernel wants it not above that")
+		return limit("after memory plus swap: the kernel wants it not above that")
 	}
 	return nil
 }
@@ -103,12 +106,33 @@ func (p *planner) sumV1(m Memory, now, to, sum uint64) (uint64, error) {
 	return to + swap, nil
 }
 
-func (p *planner) addLimitV1(knob, file string, from, to uint64, why string) {
-	p.add(Change{
+// addLimitV1 plans a limit unless it holds already. swap is how much swap is
+// left to the group with it.
+func (p *planner) addLimitV1(knob, file string, from, to, swap uint64, why string) error {
+	if from == to {
+		return nil
+	}
+	c := Change{
 		Controller: ControllerMemory, Knob: knob, File: file,
 		Old: amountText(from, "-1"), New: amountText(to, "-1"), Why: why, stage: memoryStage(from, to),
 		canon: canonAmount, want: amountText(to, wordMax),
-	})
+	}
+	switch {
+	case to > from:
+	case file == limitV1:
+		if err := p.lower(&c, 1, from, to, swap); err != nil {
+			return err
+		}
+	default:
+		// The kernel drops page cache if the sum is above it.
+		usage, err := p.memoryAmount(knob, memswUsageV1)
+		if err != nil {
+			return err
+		}
+		c.slow = usage > to
+	}
+	p.add(c)
+	return nil
 }
 
 // absentV1 refuses each knob that v1 has no file for.

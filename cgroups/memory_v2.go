@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"slices"
-	"strconv"
 )
 
 const (
@@ -35,7 +34,6 @@ func (p *planner) memoryV2(m Memory) error {
 		{file: "memory.min", limit: m.Min},
 	}
 	knobs = slices.DeleteFunc(knobs, func(k memoryKnob) bool { return k.limit.IsZero() })
-	high, highKnown := uint64(0), false
 	for i := range knobs {
 		k := &knobs[i]
 		var err error
@@ -46,9 +44,6 @@ func (p *planner) memoryV2(m Memory) error {
 		if k.to, err = whole(k.file, k.ask, p.page); err != nil {
 			return err
 		}
-		if k.file == highFile {
-			high, highKnown = k.to, true
-		}
 	}
 
 	up, down, last := "rises before the limits below it", "falls before the limits above it", "falls after the limits below it"
@@ -57,93 +52,48 @@ func (p *planner) memoryV2(m Memory) error {
 	}
 	for _, k := range knobs {
 		if k.to > k.now {
-			p.addMemory(k, grow, up)
+			if err := p.addMemory(k, up); err != nil {
+				return err
+			}
 		}
 	}
 	for _, k := range slices.Backward(knobs) {
-		switch {
-		case k.to >= k.now:
-		case k.file == maxFile:
-			if !highKnown {
-				var err error
-				if high, err = p.memoryAmount(highFile, highFile); err != nil {
-					return err
-				}
-			}
-			if err := p.shrinkMax(k, high, last); err != nil {
-				return err
-			}
-		default:
-			p.addMemory(k, reclaim, down)
+		if k.to >= k.now {
+			continue
+		}
+		why := down
+		if k.file == maxFile {
+			why = last
+		}
+		if err := p.addMemory(k, why); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *planner) addMemory(k memoryKnob, s stage, why string) {
+func (p *planner) addMemory(k memoryKnob, why string) error {
 	c := Change{
 		Controller: ControllerMemory, Knob: k.file, File: k.file,
 		Old: amountText(k.now, wordMax), New: amountText(k.to, wordMax),
-		Why: rounded(why, k.ask, k.to, p.page), stage: s,
+		Why: rounded(why, k.ask, k.to, p.page), stage: memoryStage(k.now, k.to),
 	}
-	if k.file == maxFile {
-		// Neither the write nor its undoing may kill.
-		never := guard{usageFile, min(k.now, k.to)}
-		if k.to < k.now {
-			c.guard = never
-		} else {
-			c.undo = []write{{file: c.File, data: c.Old, guard: never}}
+	switch {
+	case k.file == maxFile && k.to > k.now:
+		// Undoing it must not kill either.
+		c.undo = []write{{file: c.File, data: c.Old, guard: guard{usageFile, k.now}}}
+	case k.file == maxFile:
+		if err := p.lower(&c, 2, k.now, k.to, noLimit); err != nil {
+			return err
 		}
-	}
-	p.add(c)
-}
-
-// shrinkMax lowers memory.max. Below the usage the kernel would reclaim and
-// then kill; memory.high makes it reclaim without killing, so that comes first
-// where something can be reclaimed. high is what memory.high holds by then.
-func (p *planner) shrinkMax(k memoryKnob, high uint64, why string) error {
-	usage, err := p.memoryAmount(maxFile, usageFile)
-	if err != nil {
-		return err
-	}
-	if usage > k.to {
-		stays, err := p.unreclaimable(usage)
+	case k.file == highFile && k.to < k.now:
+		// The kernel reclaims what is above it, and slows the group down.
+		usage, err := p.memoryAmount(highFile, usageFile)
 		if err != nil {
 			return err
 		}
-		if stays > k.to {
-			return &InUseError{Knob: maxFile, Limit: k.to, Usage: stays}
-		}
+		c.slow = usage > k.to
 	}
-	if usage <= k.to || high <= k.to {
-		p.addMemory(k, reclaim, why)
-		return nil
-	}
-	guardHigh := memoryKnob{file: highFile, now: high, to: k.to, ask: k.to}
-	p.addMemory(guardHigh, reclaim, strconv.FormatUint(usage, 10)+" bytes are in use: memory.high reclaims them and kills nobody, memory.max would")
-	p.changes[len(p.changes)-1].passing = true
-	p.addMemory(k, reclaim, "once the usage is below it")
-	guardHigh.now, guardHigh.to, guardHigh.ask = k.to, high, high
-	p.addMemory(guardHigh, reclaim, "as it was before the reclaim")
+	p.add(c)
 	return nil
-}
-
-// unreclaimable is the usage without what the kernel can drop at once: page
-// cache on the LRU lists and reclaimable slabs. Memory that only swapping frees
-// counts as staying.
-func (p *planner) unreclaimable(usage uint64) (uint64, error) {
-	stat, err := p.read(ControllerMemory, "memory.stat")
-	if err != nil {
-		return 0, err
-	}
-	for _, key := range []string{"inactive_file", "active_file", "slab_reclaimable"} {
-		if v, ok := lineOf(stat, key); ok {
-			n, err := strconv.ParseUint(v, 10, 64)
-			if err != nil {
-				return 0, &FileError{Op: "parse", Path: p.path(ControllerMemory, "memory.stat"), Data: key + " " + v, Err: err}
-			}
-			usage -= min(n, usage)
-		}
-	}
-	return usage, nil
 }

@@ -17,10 +17,11 @@ type Change struct {
 	Knob       string     `json:"knob"` // in v2's words: "cpu.max"
 	File       string     `json:"file"` // "cpu.max", "cpu.cfs_quota_us"
 	Path       string     `json:"path"`
-	Old        string     `json:"old"`           // what the file, or its line, held
-	New        string     `json:"new"`           // what is written
-	Now        string     `json:"now,omitempty"` // what the kernel holds after an update
-	Why        string     `json:"why,omitempty"` // why at all, or why at this place in the order
+	Old        string     `json:"old"`              // what the file, or its line, held
+	New        string     `json:"new"`              // what is written
+	Now        string     `json:"now,omitempty"`    // what the kernel holds after an update
+	Why        string     `json:"why,omitempty"`    // why at all, or why at this place in the order
+	Shrunk     *Shrunk    `json:"shrunk,omitempty"` // how a limit came below the usage, if it had to
 
 	in      tree   // the group's files
 	place   string // the group's path in the controller's tree
@@ -37,6 +38,9 @@ type Change struct {
 	other    string // another file that the write may change too, and that undoing it must bring back
 	otherWas string
 	keeps    bool // the other file must not change
+
+	slow     bool      // the kernel reclaims before the write returns
+	lowering *lowering // it is done in steps
 }
 
 // String reads `write "50000 100000" to /sys/fs/cgroup/a/cpu.max, was "max
@@ -149,6 +153,7 @@ type tree interface {
 	place(ctl Controller) string   // the group's path in the tree that has ctl, which relates it to others
 	children(ctl Controller) bool  // whether there may be groups below this one
 	below(ctl Controller) []string // their names, as far as they can be found out
+	memoryTree
 }
 
 // group is a group of a plan.
@@ -165,13 +170,14 @@ type planner struct {
 	cgroup  string // the path of the group whose files tree has
 	page    uint64 // the machine's page size
 	several bool   // more than one group is changed
+	cfg     UpdateConfig
 	changes []Change
 }
 
 // plan is pure but for reading the groups, which are in the order of their
 // paths: a parent comes before its children.
-func plan(page uint64, groups []group) ([]Change, error) {
-	p := &planner{page: page, several: len(groups) > 1}
+func plan(page uint64, groups []group, cfg UpdateConfig) ([]Change, error) {
+	p := &planner{page: page, several: len(groups) > 1, cfg: cfg}
 	var errs []error
 	for i := range groups {
 		p.tree, p.cgroup = groups[i].tree, groups[i].path

@@ -21,7 +21,7 @@ func refusal(c *Change, err error) error {
 	case is(syscall.EBUSY) && c.File == limitV1:
 		return inUse(c, usageV1, err)
 	case is(syscall.EBUSY) && c.File == memswV1:
-		return inUse(c, "memory.memsw.usage_in_bytes", err)
+		return inUse(c, memswUsageV1, err)
 	case is(syscall.EBUSY) && c.Controller == ControllerHugeTLB:
 		return inUse(c, strings.NewReplacer(".max", ".current", ".limit_in_bytes", ".usage_in_bytes").Replace(c.File), err)
 	case is(syscall.EINVAL) && (c.File == quotaV1 || c.File == periodV1):

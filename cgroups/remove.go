@@ -24,6 +24,9 @@ import (
 // does, and kills nobody. What is left then is in a [RemainingError]. A group
 // that is gone already, also by an earlier Remove, is nil.
 func (c *Cgroup) Remove(ctx context.Context) error {
+	if err := c.slow.end(ctx); err != nil {
+		return err
+	}
 	places := c.places() // the unified tree, which tells when the group is empty, is last
 	var errs []error
 	var over error
@@ -50,7 +53,7 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 // The group may then be gone from some v1 trees, but is still in the unified
 // one, so that Kill and Remove work.
 func (c *Cgroup) RemoveEmpty() error {
-	if c.unified() == nil {
+	if c.unified() == nil || len(c.slow.interrupt()) > 0 {
 		return &FileError{Op: "rmdir", Path: c.main().dir.Path(), Err: syscall.EBUSY}
 	}
 	for _, n := range c.places() { // the unified tree is last

@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"context"
 	"fmt"
 	"slices"
 )
@@ -31,8 +32,10 @@ func (r Result) Revert() error {
 	for i, c := range groups {
 		t.trees[i].open(c)
 	}
-	t.lock()
 	defer t.end()
+	if err := t.lock(context.Background()); err != nil {
+		return err
+	}
 	for i := range changes {
 		c := changes[i].in.(*groupTree).c
 		changes[i].in = &t.trees[slices.Index(groups, c)]

@@ -43,11 +43,20 @@ func (r *Root) PlanAll(all []GroupResources) (Plan, error) {
 // that has more, is the kernel's refusal, undone and explained in the
 // [UpdateError].
 func (r *Root) UpdateAll(ctx context.Context, all []GroupResources) (Result, error) {
+	return r.UpdateAllWith(ctx, all, UpdateConfig{})
+}
+
+// UpdateAllWith is UpdateAll with a say in how memory limits fall.
+func (r *Root) UpdateAllWith(ctx context.Context, all []GroupResources, cfg UpdateConfig) (Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return Result{}, err
+	}
 	t, err := r.begin(all)
 	if err != nil {
 		return Result{}, err
 	}
 	defer t.end()
+	t.cfg = cfg
 	return t.update(ctx)
 }
 
@@ -56,7 +65,8 @@ type transaction struct {
 	wanted []GroupResources // in the order of paths
 	trees  []groupTree
 	groups []group
-	locked bool
+	cfg    UpdateConfig
+	locked int // trees whose groups no other update changes meanwhile
 
 	oneTree  [1]groupTree // for one group, without allocating
 	oneGroup [1]group
@@ -112,26 +122,29 @@ func (t *transaction) open() {
 
 // lock keeps other updates of the groups out, always from the first to the last,
 // so that two transactions do not wait for each other.
-func (t *transaction) lock() {
+func (t *transaction) lock(ctx context.Context) error {
 	for i := range t.trees {
-		t.trees[i].c.mu.Lock()
+		if err := t.trees[i].c.updating.take(ctx); err != nil {
+			return fmt.Errorf("update of cgroup %s: %w", t.trees[i].c.path, err)
+		}
 		t.trees[i].update = true
+		t.locked++
 	}
-	t.locked = true
+	return nil
 }
 
 // end frees what the transaction holds.
 func (t *transaction) end() {
 	for i := range t.trees {
 		t.trees[i].close()
-		if t.locked {
-			t.trees[i].c.mu.Unlock()
+		if i < t.locked {
+			t.trees[i].c.updating.give()
 		}
 	}
 }
 
 // changes plans.
-func (t *transaction) changes() ([]Change, error) { return plan(pageSize, t.groups) }
+func (t *transaction) changes() ([]Change, error) { return plan(pageSize, t.groups, t.cfg) }
 
 var pageSize = uint64(os.Getpagesize())
 
@@ -166,7 +179,9 @@ func (t *transaction) update(ctx context.Context) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	t.lock()
+	if err := t.lock(ctx); err != nil {
+		return Result{}, err
+	}
 	changes, err := t.changes()
 	if err != nil {
 		return Result{}, err
@@ -192,7 +207,11 @@ func (t *transaction) enable(ctx context.Context, all []Enabling) error {
 	for _, e := range all {
 		i := slices.IndexFunc(t.trees, func(g groupTree) bool { return g.c.path == e.Cgroup })
 		for _, ctl := range e.Controllers.List() {
-			if _, err := t.trees[i].c.ensure(ctx, ctl); err != nil {
+			c := t.trees[i].c
+			c.mu.Lock()
+			_, err := c.ensure(ctx, ctl)
+			c.mu.Unlock()
+			if err != nil {
 				return err
 			}
 		}

@@ -35,20 +35,34 @@ type Result struct {
 // is [Root.UpdateAll].
 //
 // A controller that the group is not under yet is enabled first; that is not
-// taken back. A limit is never set below what is in use if that would kill. What
-// the kernel rounds to pages is written rounded, which Change.Why says;
-// anything else that it makes of a value is an error. A frozen group stays
-// frozen.
+// taken back. What the kernel rounds to pages is written rounded, which
+// Change.Why says; anything else that it makes of a value is an error. A frozen
+// group stays frozen.
+//
+// A memory limit that is to fall below what is in use falls in steps and kills
+// nobody, see [Gradual], or fails with a [ShrinkError]. That takes time; a
+// deadline of ctx ends it.
 //
 // Errors from before anything is touched are those of [Cgroup.Plan]; later ones
-// are an [UpdateError]. ctx is heeded between writes. A memory limit that falls
-// may block while the kernel reclaims.
+// are an [UpdateError]. ctx is heeded between writes, and in those in which the
+// kernel reclaims memory: see [BlockedError] for when it does not come back.
+// Another update of the same group is waited for as long as ctx lives; nothing
+// else waits for an update.
 func (c *Cgroup) Update(ctx context.Context, r Resources) (Result, error) {
+	return c.UpdateWith(ctx, r, UpdateConfig{})
+}
+
+// UpdateWith is [Cgroup.Update] with a say in how memory limits fall.
+func (c *Cgroup) UpdateWith(ctx context.Context, r Resources, cfg UpdateConfig) (Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return Result{}, err
+	}
 	t, err := c.begin(r)
 	if err != nil {
 		return Result{}, err
 	}
 	defer t.end()
+	t.cfg = cfg
 	return t.update(ctx)
 }
 
@@ -58,9 +72,14 @@ func apply(ctx context.Context, changes []Change) error {
 	for i := range changes {
 		c := &changes[i]
 		err := ctx.Err()
-		if err != nil {
+		switch {
+		case err != nil:
 			err = &notTried{err}
-		} else {
+		case c.lowering != nil:
+			err = c.lowerInSteps(ctx)
+		case c.slow:
+			err = c.in.writeSlow(ctx, c.Controller, c.File, c.New, 0)
+		default:
 			err = do(c.in, c.Controller, write{c.File, c.New, c.guard})
 		}
 		if err != nil {

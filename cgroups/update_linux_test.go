@@ -152,16 +152,24 @@ type faultyTree struct {
 }
 
 func (f *faultyTree) write(ctl Controller, file, data string) error {
+	return f.faulty(func() error { return f.groupTree.write(ctl, file, data) })
+}
+
+func (f *faultyTree) writeSlow(ctx context.Context, ctl Controller, file, data string, flag int) error {
+	return f.faulty(func() error { return f.groupTree.writeSlow(ctx, ctl, file, data, flag) })
+}
+
+func (f *faultyTree) faulty(write func() error) error {
 	count := f.count
 	if count == nil {
 		count = &f.n
 	}
 	*count++
 	if *count-1 != f.at {
-		return f.groupTree.write(ctl, file, data)
+		return write()
 	}
 	if f.takes {
-		if err := f.groupTree.write(ctl, file, data); err != nil {
+		if err := write(); err != nil {
 			return err
 		}
 	}

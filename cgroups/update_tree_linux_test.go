@@ -89,7 +89,7 @@ func TestUpdateAllTransitions(t *testing.T) {
 				defer tree.close()
 				named = append(named, group{tree, g.Cgroup.Path(), g.Resources})
 			}
-			changes, err := plan(pageSize, named)
+			changes, err := plan(pageSize, named, UpdateConfig{})
 			require.NoError(t, err)
 			require.Len(t, changes, len(p.Changes))
 			var u *UpdateError
@@ -194,7 +194,7 @@ func TestUpdateAllGone(t *testing.T) {
 		defer tree.close()
 		named = append(named, group{tree, g.Cgroup.Path(), g.Resources})
 	}
-	changes, err := plan(pageSize, named)
+	changes, err := plan(pageSize, named, UpdateConfig{})
 	require.NoError(t, err)
 	require.NoError(t, child.Remove(t.Context()))
 	var u *UpdateError

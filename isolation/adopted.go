@@ -339,8 +339,8 @@ func (d *adoptedDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, e
 }
 
 // Update changes the group.
-func (d *adoptedDriver) Update(ctx context.Context, c *Container, r cgroups.Resources) (cgroups.Result, error) {
-	return c.Cgroup.Update(ctx, r)
+func (d *adoptedDriver) Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
+	return c.Cgroup.UpdateWith(ctx, r, cfg)
 }
 
 // Stat measures the group.

@@ -220,9 +220,9 @@ type dying struct {
 	after bool
 }
 
-func (d dying) Update(ctx context.Context, c *Container, r cgroups.Resources) (cgroups.Result, error) {
+func (d dying) Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
 	if d.after {
-		if _, err := d.nativeDriver.Update(ctx, c, r); err != nil {
+		if _, err := d.nativeDriver.Update(ctx, c, r, cfg); err != nil {
 			return cgroups.Result{}, err
 		}
 	}

@@ -72,7 +72,7 @@ type Updater interface {
 	// Plan is what Update would write, and in which order, without writing.
 	Plan(c *Container, r cgroups.Resources) (cgroups.Plan, error)
 	// Update changes what r names, all of it or nothing.
-	Update(ctx context.Context, c *Container, r cgroups.Resources) (cgroups.Result, error)
+	Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error)
 }
 
 // A Statter measures a container.

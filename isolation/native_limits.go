@@ -34,7 +34,7 @@ func (d *nativeDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, er
 
 // Update changes the group and then what other isolators make of r; if one of
 // them fails, all return to what held before.
-func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resources) (cgroups.Result, error) {
+func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
 	if err := whole(c); err != nil {
 		return cgroups.Result{}, err
 	}
@@ -42,7 +42,7 @@ func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resou
 	if boxOf(c).state() == StateCreated {
 		now, _ = heldBack(r) // Start sets the rest
 	}
-	result, err := c.Cgroup.Update(ctx, now)
+	result, err := c.Cgroup.UpdateWith(ctx, now, cfg)
 	if err != nil {
 		return result, err
 	}

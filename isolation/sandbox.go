@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -29,6 +30,7 @@ type Sandbox struct {
 	gone   bool // destroyed, or never made; guarded by busy
 
 	watching watching
+	updating atomic.Pointer[context.CancelCauseFunc] // ends the update under way
 }
 
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
@@ -229,19 +231,29 @@ func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
 
 // Update changes the limits that r names while the sandbox runs: all of them,
 // or none and the reason. An update to what holds already writes nothing to
-// the kernel.
+// the kernel. A memory limit below what is in use comes down in steps, and kills
+// nobody: see [cgroups.Gradual]. Destroy does not wait for that, but ends it.
 //
 // A knob that an owner holds by a [Claim] is a [ConflictError].
 func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Result, error) {
+	return s.UpdateWith(ctx, r, cgroups.UpdateConfig{})
+}
+
+// UpdateWith is Update with a say in how memory limits fall.
+func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
 	var result cgroups.Result
 	err := s.change(ctx, "update", func() error {
 		d, ok := s.driver.(Updater)
 		if !ok {
 			return s.lacks("update")
 		}
-		if err := r.Validate(); err != nil {
+		if err := errors.Join(r.Validate(), cfg.Validate()); err != nil {
 			return err
 		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		s.updating.Store(&cancel)
+		defer s.updating.Store(nil)
 		before := s.c.Spec.Resources
 		base, after, err := s.under(r)
 		if err != nil {
@@ -250,7 +262,7 @@ func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Resu
 		if err := s.c.record.add(entry{Update: &r}); err != nil {
 			return err
 		}
-		if result, err = d.Update(ctx, s.c, r); err != nil {
+		if result, err = d.Update(ctx, s.c, r, cfg); err != nil {
 			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 		}
 		if err := s.c.record.add(entry{Updated: &after, Layers: base}); err != nil {
@@ -316,6 +328,9 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 // Destroy ends every process of the sandbox and leaves nothing of it. It may
 // be repeated. See [Host.Destroy].
 func (s *Sandbox) Destroy(ctx context.Context) error {
+	if cancel := s.updating.Load(); cancel != nil {
+		(*cancel)(errDestroyed)
+	}
 	err := s.change(ctx, "destroy", func() error {
 		// A full disk must not keep a sandbox alive: without the line, a
 		// crash now is one while it was whole, which Open finds out too.
@@ -337,6 +352,8 @@ func (s *Sandbox) Destroy(ctx context.Context) error {
 	}
 	return err
 }
+
+var errDestroyed = errors.New("the sandbox is being destroyed")
 
 // close frees what this process holds for the sandbox.
 func (s *Sandbox) close() error {

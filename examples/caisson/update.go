@@ -22,6 +22,8 @@ type updated struct {
 func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
 	var r cgroups.Resources
 	limitFlags(fs, &r)
+	var cfg cgroups.UpdateConfig
+	value(fs, "shrink", &cfg.Shrink, "gradual, refuse or force: `POLICY` for a memory limit below what is in use; gradual by default")
 	dry := fs.Bool("dry-run", false, "only say what would be written, in order, and why there")
 	return func(ctx context.Context, ids, _ []string) (err error) {
 		id, err := one(ids)
@@ -50,7 +52,7 @@ func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []s
 			}
 			return a.printChanges(updated{id, true, plan.Changes})
 		}
-		result, err := sb.Update(ctx, r)
+		result, err := sb.UpdateWith(ctx, r, cfg)
 		if err != nil {
 			return err
 		}
