@@ -63,6 +63,7 @@ func (r Resources) Merge(over Resources) Resources {
 	mergeKnobs(&r.Memory, over.Memory)
 	mergeKnobs(&r.PIDs, over.PIDs)
 	r.IO.Weight = cmp.Or(over.IO.Weight, r.IO.Weight)
+	r.IO.Priority = cmp.Or(over.IO.Priority, r.IO.Priority)
 	mergeLists(&r.IO.Devices, over.IO.Devices, func(d IODevice) Device { return d.Device })
 	mergeLists(&r.HugeTLB, over.HugeTLB, func(h HugeTLB) uint64 { return h.PageSize })
 	mergeLists(&r.RDMA, over.RDMA, func(d RDMA) string { return d.Device })

@@ -132,6 +132,27 @@ func ExampleRoot_UpdateAll() {
 	}
 }
 
+// Weights of a disk take effect where io.cost is enabled for it.
+func ExampleRoot_SetIOCost() {
+	root, err := cgroups.Open("")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	disk, err := cgroups.ParseDevice("/dev/vda")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	err = root.SetIOCost(cgroups.IOCost{Device: disk, QoS: cgroups.IOCostQoS{
+		Enable: cgroups.On, ReadPercent: cgroups.PercentOf(95), ReadLatency: cgroups.DurationOf(10 * time.Millisecond),
+	}})
+	if errors.Is(err, cgroups.ErrNotSupported) {
+		fmt.Println("no weights on this machine:", err)
+	}
+}
+
 // How a memory limit comes below what is in use: in steps unless told otherwise.
 func ExampleCgroup_UpdateWith() {
 	root, err := cgroups.Open("")

@@ -42,6 +42,7 @@ type fakeTree struct {
 	noReclaim   bool   // v2: no memory.reclaim
 	stuck       bool   // nothing can be reclaimed, though it looks so
 	mayKill     bool   // memory.max below the usage is no mistake
+	blocks      string // the file that a write to does not return from
 	onReclaim   func() // called when the kernel reclaims
 	noPressure  bool
 	pressure    Pressure
@@ -99,12 +100,12 @@ func newFake(t testing.TB, version int) *fakeTree {
 	v2 := []string{
 		"cpu.weight", "cpu.max", "cpu.max.burst", partitionFile,
 		maxFile, highFile, "memory.low", "memory.min", "memory.swap.max", "memory.swap.high", "memory.oom.group",
-		costWeightFile, bfqWeightFile, "io.max", "io.latency", devicesBPF,
+		costWeightFile, bfqWeightFile, "io.max", "io.latency", prioKnob, devicesBPF,
 		"hugetlb.2MB.max", "hugetlb.2MB.rsvd.max",
 	}
 	v1 := []string{
 		"cpu.shares", quotaV1, periodV1, "cpu.cfs_burst_us", limitV1, memswV1, devicesList,
-		bfqWeightV1, bfqDeviceWeightV1, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes",
+		bfqWeightV1, bfqDeviceWeightV1, prioFileV1, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes",
 	}
 	for _, t := range throttleV1 {
 		v1 = append(v1, t.file)
@@ -332,6 +333,10 @@ func (f *fakeTree) take(file, data string) error {
 		data = f.program(data)
 	case devicesAllow, devicesDeny:
 		return f.device(file == devicesAllow, data)
+	case prioKnob, prioFileV1:
+		if err := new(IOPriority).UnmarshalText([]byte(data)); err != nil || data == "" {
+			return syscall.EINVAL
+		}
 	case bfqWeightV1, "pids.max", "memory.oom.group":
 	default:
 		if strings.HasPrefix(file, "hugetlb") {
@@ -365,7 +370,11 @@ func (f *fakeTree) reclaim(n uint64) {
 	f.anon, f.swap = f.anon-out, f.swap-out
 }
 
-func (f *fakeTree) writeSlow(_ context.Context, ctl Controller, file, data string, _ int) error {
+func (f *fakeTree) writeSlow(ctx context.Context, ctl Controller, file, data string, _ int) error {
+	if file == f.blocks {
+		<-ctx.Done()
+		return &BlockedError{Path: f.path(ctl, file), Data: data, Err: ctx.Err()}
+	}
 	return f.write(ctl, file, data)
 }
 

@@ -336,6 +336,7 @@ var freshFiles = map[string]string{
 	"memory.swap.max": wordMax, "memory.swap.high": wordMax, "memory.oom.group": "0", usageFile: "0",
 	limitV1: "-1", memswV1: "-1", usageV1: "0", memswUsageV1: "0",
 	costWeightFile: "default 100", bfqWeightFile: "default 100", bfqWeightV1: "100",
+	prioKnob: "no-change", prioFileV1: "no-change",
 	"pids.max":  wordMax,
 	devicesList: everyDevice, devicesBPF: wordAll,
 }

@@ -11,11 +11,14 @@ import (
 
 // io plans the knobs of the io controller.
 func (p *planner) io(k IO) error {
-	if k.Weight.IsZero() && len(k.Devices) == 0 {
+	if k.Weight.IsZero() && k.Priority == IOPriorityKeep && len(k.Devices) == 0 {
 		return nil
 	}
 	v, err := p.under(ControllerIO)
 	if err != nil {
+		return err
+	}
+	if err := p.ioPriority(v, k.Priority); err != nil {
 		return err
 	}
 	if v == 1 {

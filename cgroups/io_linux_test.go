@@ -3,8 +3,7 @@
 package cgroups
 
 import (
-	"os"
-	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/caisson-run/caisson/internal/testutil"
@@ -25,11 +24,23 @@ func TestIOWeight(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotSupported)
 	require.ErrorContains(t, err, "io.cost is not enabled")
 
-	top, _, ok := r.Where(ControllerIO)
-	require.True(t, ok)
-	qos := filepath.Join(top, "io.cost.qos")
-	require.NoError(t, os.WriteFile(qos, []byte(disk.String()+" enable=1"), 0))
-	defer func() { require.NoError(t, os.WriteFile(qos, []byte(disk.String()+" enable=0"), 0)) }()
+	require.NoError(t, r.SetIOCost(IOCost{Device: disk, QoS: IOCostQoS{Enable: On}}))
+	defer func() {
+		auto := IOCost{Device: disk, QoS: IOCostQoS{Enable: Off, Control: CostAuto}, Model: IOCostModel{Control: CostAuto}}
+		require.NoError(t, r.SetIOCost(auto))
+	}()
+	some := someCost
+	some.Device = disk
+	require.NoError(t, r.SetIOCost(some))
+	all, err := r.IOCost()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.Equal(t, CostUser, all[0].QoS.Control)
+	assert.Equal(t, some.QoS.ReadLatency, all[0].QoS.ReadLatency)
+	assert.Equal(t, some.Model.WriteRandOps, all[0].Model.WriteRandOps)
+	require.NoError(t, r.SetIOCost(all[0]))
+	err = r.SetIOCost(IOCost{Device: Device{4000, 1}, QoS: IOCostQoS{Enable: On}})
+	require.ErrorIs(t, err, syscall.ENODEV)
 	res, err := c.Update(t.Context(), weights)
 	require.NoError(t, err)
 	// The group's own weight is written for bfq too where that is loaded.
@@ -54,4 +65,27 @@ func TestIOWeight(t *testing.T) {
 	now, err = c.Resources()
 	require.NoError(t, err)
 	assert.Empty(t, now.IO.Devices)
+}
+
+// TestIOCostAbsent asks for io.cost where there is none: on v1, and below the
+// top of the machine's hierarchy.
+func TestIOCostAbsent(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	if _, err := r.IOCost(); err == nil {
+		c := newGroup(t, r, ControllersOf(ControllerIO))
+		top, _, _ := r.Where(ControllerIO)
+		below, err := Open(top + "/" + c.Path())
+		if err != nil {
+			require.ErrorIs(t, err, ErrNotSupported) // not a mount point
+			return
+		}
+		defer below.Close()
+		r = below
+	}
+	_, err := r.IOCost()
+	require.ErrorIs(t, err, ErrNotSupported)
+	require.ErrorIs(t, r.SetIOCost(someCost), ErrNotSupported)
+	t.Log(err)
 }

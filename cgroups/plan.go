@@ -235,6 +235,7 @@ var since = map[string]string{
 	"memory.oom.group":      "Linux 4.19",
 	"memory.swap.high":      "Linux 5.8",
 	"io.latency":            "Linux 4.19",
+	"io.prio.class":         "Linux 5.14",
 	"misc.max":              "Linux 5.13",
 }
 

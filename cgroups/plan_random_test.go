@@ -84,6 +84,9 @@ func (r randomResources) memory() (m Memory) {
 
 func (r randomResources) io() (k IO) {
 	if r.some() {
+		k.Priority = IOPriorityNoChange + IOPriority(r.IntN(5))
+	}
+	if r.some() {
 		k.Weight = r.weight()
 	}
 	for minor := range uint32(2) {

@@ -198,6 +198,7 @@ func (k *knobReader) io(version int, r *Resources) {
 		}
 		return devices[d]
 	}
+	k.priority(version, r)
 	if version == 1 {
 		k.ioV1(r, at)
 	} else {
@@ -207,6 +208,16 @@ func (k *knobReader) io(version int, r *Resources) {
 		r.IO.Devices = append(r.IO.Devices, *d)
 	}
 	r.IO = r.sorted().IO
+}
+
+func (k *knobReader) priority(version int, r *Resources) {
+	file := prioKnob
+	if version == 1 {
+		file = prioFileV1
+	}
+	if text, ok := k.text(file); ok && r.IO.Priority.UnmarshalText([]byte(text)) != nil {
+		k.bad(file, text)
+	}
 }
 
 func (k *knobReader) ioV2(r *Resources, at func(string) *IODevice) {

@@ -83,9 +83,14 @@ type Memory struct {
 // IO holds the knobs of the io controller (blkio on v1).
 type IO struct {
 	// Weight is io.weight's default: the share of each device under
-	// contention. It needs io.cost (iocost) or, as bfq.weight, the bfq
-	// scheduler.
+	// contention. It needs io.cost (see [Root.SetIOCost]) or, as bfq.weight,
+	// the bfq scheduler.
 	Weight Weight `json:"weight,omitzero"`
+
+	// Priority is io.prio.class (blkio.prio.class on v1): the I/O priority
+	// class of the group's requests, for schedulers that heed it: bfq and
+	// mq-deadline. Linux 5.14, CONFIG_BLK_CGROUP_IOPRIO.
+	Priority IOPriority `json:"prio,omitzero"`
 
 	// Devices are the knobs of single block devices, at most one entry a
 	// device. Devices not named are left as they are.

@@ -124,6 +124,9 @@ func (v *validator) memory(m Memory) {
 
 func (v *validator) io(k IO) {
 	v.weight("io.weight", k.Weight)
+	if k.Priority > IOPriorityNoneToRT {
+		v.bad(prioKnob, k.Priority, "no such policy")
+	}
 	seen := make(map[Device]bool, len(k.Devices))
 	for _, d := range k.Devices {
 		name := d.Device.String()

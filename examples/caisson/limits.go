@@ -41,6 +41,7 @@ func limitFlags(fs *flag.FlagSet, r *cgroups.Resources) {
 	value(fs, "oom-group", &r.Memory.OOMGroup, "on or off: `STATE` of killing all of the sandbox when out of memory")
 	value(fs, "pids-max", &r.PIDs.Max, "`N` processes and threads, or max")
 	value(fs, "io-weight", &r.IO.Weight, "`N` from 1 to 10000: share of the disks under contention")
+	value(fs, "io-prio", &r.IO.Priority, "no-change, promote-to-rt, restrict-to-be, none-to-rt or idle: `CLASS` of the requests")
 	fs.Func("io-max", "`DEV:rbps=SIZE,wbps=SIZE,riops=N,wiops=N` a second, for a disk such as 8:0 or /dev/vda; may be repeated", func(s string) error {
 		d, err := parseIOMax(s, cgroups.ParseDevice)
 		if err != nil {
