@@ -7,7 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo test test-fast test-shrink check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,12 @@ e2e: ## take charge of containers of Docker, runc, crun and LXC
 
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)
+
+SHRINKS = CAISSON_SHRINKS=500
+test-shrink: ## 500 times less memory for a working process, here and on kernels with and without memory.reclaim
+	$(SHRINKS) go test -count=1 -timeout 20m -run TestShrinkWorking -v ./cgroups
+	go run ./test/vm -run 6.1/v2 -pkgs cgroups -env "$(SHRINKS) TEST_TIMEOUT=25m" -timeout 30m
+	go run ./test/vm -run 5.10/v2 -pkgs cgroups -env "$(SHRINKS) TEST_TIMEOUT=25m" -timeout 30m
 
 bench: bench-deps ## compare with the peers, side by side; BENCH="-rounds 200 -check"
 	cd test/bench && go run . $(BENCH)

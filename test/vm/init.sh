@@ -84,7 +84,7 @@ run() {
 		mkdir -p "/tmp/$user/$t" && cd "/tmp/$user/$t" && chown 1000 .
 		echo "@@ begin $user $t"
 		start=$(date +%s)
-		{ "$@" "/tests/$t.test -test.v=test2json -test.timeout=150s -test.skip='$skip'" 2>&1; echo $? >/run/status; } | cat
+		{ "$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} -test.skip='$skip'" 2>&1; echo $? >/run/status; } | cat
 		echo
 		echo "@@ end $(cat /run/status) $(($(date +%s) - start))"
 		[ "$(cat /run/status)" = 0 ] || dmesg -c | tail -n 30

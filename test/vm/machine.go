@@ -148,7 +148,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 		args = append(args, "-drive", "if=virtio,format=raw,file="+path)
 	}
 
-	cmdline := "quiet loglevel=1 panic=-1 caisson.mode=" + e.mode
+	cmdline := "quiet loglevel=1 panic=-1 caisson.mode=" + e.mode + " " + o.env // what the kernel does not know is init's environment
 	if o.shell {
 		cmdline += " caisson.shell=1"
 	}

@@ -33,7 +33,7 @@ import (
 )
 
 type options struct {
-	run, pkgs      string
+	run, pkgs, env string
 	verbose, shell bool
 	parallel       int
 	timeout        time.Duration
@@ -44,6 +44,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.run, "run", "", "only environments whose name contains this")
 	flag.StringVar(&o.pkgs, "pkgs", "", "only packages whose path contains one of these, comma separated")
+	flag.StringVar(&o.env, "env", "", "environment of the tests, NAME=VALUE separated by spaces; TEST_TIMEOUT is for one binary")
 	flag.BoolVar(&o.verbose, "v", false, "print the console of each machine as it runs")
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
 	flag.IntVar(&o.parallel, "j", 2, "how many machines run at a time")
