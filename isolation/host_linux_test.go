@@ -324,6 +324,43 @@ func TestDriverWithThreeCalls(t *testing.T) {
 	assert.Empty(t, d.there)
 }
 
+// slow is a driver whose updates take until they are given up.
+type slow struct {
+	three
+	began chan cgroups.UpdateConfig
+}
+
+func (slow) Plan(*isolation.Container, cgroups.Resources) (cgroups.Plan, error) {
+	return cgroups.Plan{}, nil
+}
+
+func (d slow) Update(ctx context.Context, _ *isolation.Container, _ cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
+	d.began <- cfg
+	<-ctx.Done()
+	return cgroups.Result{}, context.Cause(ctx)
+}
+
+// TestDestroyEndsAnUpdate destroys a sandbox whose memory limit is just coming
+// down.
+func TestDestroyEndsAnUpdate(t *testing.T) {
+	cfg := config(t)
+	d := slow{three{there: map[string]bool{}}, make(chan cgroups.UpdateConfig)}
+	cfg.Drivers = map[string]isolation.Driver{"slow": d}
+	h := openWith(t, cfg)
+	box := create(t, h, isolation.Spec{ID: "a", Driver: "slow", Process: isolation.Process{Args: []string{"x"}}})
+	_, err := box.UpdateWith(deadline(t), cgroups.Resources{}, cgroups.UpdateConfig{Shrink: 77})
+	require.ErrorIs(t, err, cgroups.ErrInvalid)
+	done := make(chan error, 1)
+	go func() {
+		_, err := box.UpdateWith(context.Background(), cgroups.Resources{}, cgroups.UpdateConfig{Shrink: cgroups.Force})
+		done <- err
+	}()
+	require.Equal(t, cgroups.Force, (<-d.began).Shrink)
+	require.NoError(t, box.Destroy(deadline(t)))
+	require.ErrorContains(t, <-done, "being destroyed")
+	assert.Empty(t, d.there)
+}
+
 // TestManySandboxes holds what an idle sandbox costs the agent.
 func TestManySandboxes(t *testing.T) {
 	n := 1000

@@ -30,7 +30,9 @@ type Sandbox struct {
 	gone   bool // destroyed, or never made; guarded by busy
 
 	watching watching
-	updating atomic.Pointer[context.CancelCauseFunc] // ends the update under way
+
+	updating   atomic.Pointer[context.CancelCauseFunc] // ends the update under way
+	destroying atomic.Int32                            // calls of Destroy
 }
 
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
@@ -254,6 +256,9 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 		defer cancel(nil)
 		s.updating.Store(&cancel)
 		defer s.updating.Store(nil)
+		if s.destroying.Load() > 0 {
+			return errDestroyed
+		}
 		before := s.c.Spec.Resources
 		base, after, err := s.under(r)
 		if err != nil {
@@ -328,6 +333,8 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 // Destroy ends every process of the sandbox and leaves nothing of it. It may
 // be repeated. See [Host.Destroy].
 func (s *Sandbox) Destroy(ctx context.Context) error {
+	s.destroying.Add(1)
+	defer s.destroying.Add(-1)
 	if cancel := s.updating.Load(); cancel != nil {
 		(*cancel)(errDestroyed)
 	}
