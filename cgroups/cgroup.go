@@ -40,6 +40,7 @@ type node struct {
 	path    string       // relative to the tree's top
 	created atomic.Bool  // by this value, or owned by it, so that Remove may remove it
 	tasks   *kernfs.File // v1's tasks file, held for Join
+	slow    slowWrites
 }
 
 // Cgroup is one group: one path in every hierarchy that it is in. It is safe
@@ -60,7 +61,6 @@ type Cgroup struct {
 
 	mu       sync.Mutex // guards which controllers the group is under
 	updating turn       // serialises changes of knobs
-	slow     slowWrites
 
 	joining sync.Mutex // guards the nodes' tasks
 	hunting sync.Mutex // one killer at a time without cgroup.kill
@@ -155,7 +155,9 @@ func (c *Cgroup) Own() {
 // Close frees the descriptors. The group and its processes live on. Calls that
 // run meanwhile end; later ones return [os.ErrClosed]. Closing twice is nil.
 func (c *Cgroup) Close() error {
-	c.slow.interrupt()
+	for _, n := range c.places() {
+		n.slow.interrupt()
+	}
 	errs := []error{c.CloseJoin(), c.stats.close(&c.root.budget), c.knobs.close(&c.root.budget)}
 	for _, n := range c.places() {
 		errs = append(errs, n.dir.Close())

@@ -281,7 +281,7 @@ func (t *groupTree) writeSlow(ctx context.Context, ctl Controller, file, data st
 	if n == nil {
 		return &FileError{Op: "write", Path: t.path(ctl, file), Data: data, Err: os.ErrNotExist}
 	}
-	return t.c.slow.write(ctx, n, file, data, flag)
+	return n.slow.write(ctx, n, file, data, flag)
 }
 
 func (t *groupTree) stalls(p *Pressure) error { return t.c.Pressure(PressureMemory, p) }

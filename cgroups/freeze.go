@@ -27,7 +27,7 @@ const (
 // that tree if it is not in it.
 //
 // If ctx ends first, the group is thawed again, unless it was being frozen
-// before the call. Freezing a group that holds the calling process is refused.
+// before the call, or the kernel is still in the write: a [BlockedError]. Freezing a group that holds the calling process is refused.
 //
 // Linux 5.2, cgroup v2 "Core Interface Files".
 func (c *Cgroup) Freeze(ctx context.Context) error {
@@ -137,8 +137,8 @@ func (n *node) freeze(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.dir.WriteFile(fileFreeze, "1"); err != nil {
-		return n.failed(err)
+	if err := n.slow.write(ctx, n, fileFreeze, "1", 0); err != nil {
+		return err
 	}
 	err = await(ctx, events, "frozen", true)
 	if err != nil && was == "0" {
@@ -154,8 +154,8 @@ func (n *node) thaw(ctx context.Context, path string) error {
 		return n.failed(err)
 	}
 	defer events.Close()
-	if err := n.dir.WriteFile(fileFreeze, "0"); err != nil {
-		return n.failed(err)
+	if err := n.slow.write(ctx, n, fileFreeze, "0", 0); err != nil {
+		return err
 	}
 	for i := len(path) - 1; i > 0; i-- {
 		if path[i] != '/' {
@@ -195,8 +195,8 @@ func (n *node) freezeLegacy(ctx context.Context) error {
 		return err
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if err := n.dir.WriteFile(fileFreezer, "FROZEN"); err != nil {
-			return n.failed(err)
+		if err := n.slow.write(ctx, n, fileFreezer, "FROZEN", 0); err != nil {
+			return err
 		}
 		state, err := n.word(fileFreezer)
 		if err != nil || state == "FROZEN" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,8 +25,10 @@ import (
 // does, and kills nobody. What is left then is in a [RemainingError]. A group
 // that is gone already, also by an earlier Remove, is nil.
 func (c *Cgroup) Remove(ctx context.Context) error {
-	if err := c.slow.end(ctx); err != nil {
-		return err
+	for _, n := range c.places() {
+		if err := n.slow.end(ctx); err != nil {
+			return err
+		}
 	}
 	places := c.places() // the unified tree, which tells when the group is empty, is last
 	var errs []error
@@ -53,7 +56,8 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 // The group may then be gone from some v1 trees, but is still in the unified
 // one, so that Kill and Remove work.
 func (c *Cgroup) RemoveEmpty() error {
-	if c.unified() == nil || len(c.slow.interrupt()) > 0 {
+	busy := slices.ContainsFunc(c.places(), func(n *node) bool { return len(n.slow.interrupt()) > 0 })
+	if c.unified() == nil || busy {
 		return &FileError{Op: "rmdir", Path: c.main().dir.Path(), Err: syscall.EBUSY}
 	}
 	for _, n := range c.places() { // the unified tree is last

@@ -298,7 +298,10 @@ func TestShrinkBeside(t *testing.T) {
 			UpdateConfig{Guard: Guard{Window: 10 * time.Second, Some: 10 * time.Second, Full: 10 * time.Second}})
 		done <- err
 	}()
-	for c.updating.held == nil || len(c.updating.held) == 0 {
+	over, end := context.WithCancel(t.Context())
+	end()
+	for c.updating.take(over) == nil { // nobody else has it yet
+		c.updating.give()
 		time.Sleep(time.Millisecond)
 	}
 	soon, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)

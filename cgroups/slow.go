@@ -39,11 +39,12 @@ func (e *BlockedError) Is(target error) bool { return target == ErrBlocked }
 // Unwrap gives the reason.
 func (e *BlockedError) Unwrap() error { return e.Err }
 
-// slowWrites are the writes of a group that take the kernel long, one a file.
+// slowWrites are the writes to a group's files in one tree that may take the
+// kernel long, one a file.
 // Those that are over stay until the next to the same file.
 type slowWrites struct {
 	mu   sync.Mutex
-	last map[string]*kernfs.SlowWrite // by path
+	last map[string]*kernfs.SlowWrite // by file
 }
 
 // write does one write to a file of n. If ctx ends first it is interrupted.
@@ -68,14 +69,14 @@ func (s *slowWrites) begin(ctx context.Context, n *node, file, data string, flag
 	path := n.dir.Join(file)
 	for {
 		s.mu.Lock()
-		before := s.last[path]
+		before := s.last[file]
 		if before == nil || isOver(before) {
 			w, err := n.dir.StartWrite(file, data, flag)
 			if err == nil {
 				if s.last == nil {
 					s.last = make(map[string]*kernfs.SlowWrite)
 				}
-				s.last[path] = w
+				s.last[file] = w
 			}
 			s.mu.Unlock()
 			return w, n.failed(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caisson-run/caisson/internal/kernfs"
 	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -102,4 +103,43 @@ func TestSlowWriteEnds(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.end(t.Context()))
 	require.NoError(t, <-done)
+}
+
+// TestSlowWriteReclaim has the context end while the kernel reclaims: the call
+// returns soon, and what it says is what holds.
+func TestSlowWriteReclaim(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	requireController(t, r, ControllerMemory)
+	c := newGroup(t, r, ControllersOf(ControllerMemory))
+	const mib = 1 << 20
+	_, err := c.Update(t.Context(), Resources{Memory: Memory{Max: Bytes(512 * mib)}})
+	require.NoError(t, err)
+	b := newBusy(t, c, 2*mib, 0, 64*mib, "cold")
+	for _, policy := range []Shrink{Gradual, Force} {
+		for _, after := range []time.Duration{300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond} {
+			b.pages(t) // the cache is full again
+			before := knobState(t, c)
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			start := time.Now()
+			_, err := c.UpdateWith(ctx, Resources{Memory: Memory{Max: Bytes(16 * mib)}}, UpdateConfig{Shrink: policy})
+			took := time.Since(start)
+			cancel()
+			assert.Less(t, took, testutil.Patience(time.Second))
+			if err != nil {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.NotErrorIs(t, err, ErrBlocked)
+				require.Equal(t, before, knobState(t, c))
+			}
+			for _, n := range c.places() {
+				require.Empty(t, n.slow.interrupt())
+			}
+			_, err = c.Update(t.Context(), Resources{Memory: Memory{Max: Bytes(512 * mib)}})
+			require.NoError(t, err)
+		}
+	}
+	require.Zero(t, kills(t, c))
+	require.NoError(t, b.Process.Kill())
+	require.Error(t, b.Wait())
 }
