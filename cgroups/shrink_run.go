@@ -35,8 +35,9 @@ type lowering struct {
 }
 
 // headroom is what has to be left between what cannot be reclaimed and the limit
-// for the group to live on.
-func (s *lowering) headroom() uint64 { return min(s.to/8, max(s.to/64, 1<<20)) }
+// for the group to live on: the kernel's own memory for a process comes and goes
+// by hundreds of kilobytes.
+func (s *lowering) headroom() uint64 { return max(s.to/64, 1<<20) }
 
 // shrinking is a shrink under way.
 type shrinking struct {
@@ -92,7 +93,7 @@ func (s *shrinking) run(ctx context.Context) (ShrinkStop, error) {
 	if err != nil {
 		return 0, err
 	}
-	goal := s.to - s.headroom()/2
+	goal := s.to - min(s.headroom()/2, s.to)
 	for {
 		load, stop, err := s.judge(ctx, usage)
 		if stop != 0 || err != nil {
