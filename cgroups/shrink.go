@@ -35,9 +35,9 @@ const (
 	// The steps are writes to memory.reclaim. Where the kernel has none (before
 	// Linux 5.19) memory.high is lowered for the time of each step and put back
 	// at once; that slows the group down, and if the calling process is killed
-	// within those milliseconds the low value stays until the next shrink or
-	// update of memory.high. On v1 the steps are memory.limit_in_bytes itself,
-	// which the kernel refuses to set below what it cannot reclaim.
+	// within those milliseconds the low value stays until somebody updates
+	// memory.high. On v1 the steps are memory.limit_in_bytes itself, which the
+	// kernel refuses to set below what it cannot reclaim.
 	Gradual Shrink = iota
 
 	// Refuse changes nothing: an [InUseError].

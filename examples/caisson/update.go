@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -79,6 +80,9 @@ func (a *app) printChanges(u updated) error {
 		fmt.Fprintf(a.stdout, "%d. %s: %q -> %q in %s\n", i+1, c.Knob, c.Old, to, c.Path)
 		if c.Why != "" {
 			fmt.Fprintf(a.stdout, "   %s\n", c.Why)
+		}
+		if d := c.Shrunk; d != nil {
+			fmt.Fprintf(a.stdout, "   from %d bytes in use to %d, in %d steps and %v\n", d.Before, d.After, d.Steps, d.Took.Round(time.Millisecond))
 		}
 	}
 	return nil
