@@ -42,7 +42,7 @@ func (r *Root) adoptMember(pid int, all []membership) (*Cgroup, error) {
 	var own []*node
 	first := finest(seats)
 	for i, s := range seats {
-		reason, err := s.shared(first, all)
+		reason, err := s.shared(r, first, all)
 		if err != nil {
 			seats = seats[i:]
 			for _, n := range own {
@@ -103,7 +103,7 @@ func finest(seats []seat) (best seat) {
 
 // shared says why s is not the container's alone: it is above a group that the
 // process has in another tree, or has processes that are not in that of first.
-func (s seat) shared(first seat, all []membership) (reason string, err error) {
+func (s seat) shared(r *Root, first seat, all []membership) (reason string, err error) {
 	for _, m := range all {
 		if m.path != s.raw && beneath(s.raw, m.path) {
 			return "the process shares the group " + s.raw + " with others, and has its own only in another tree", nil
@@ -124,7 +124,7 @@ func (s seat) shared(first seat, all []membership) (reason string, err error) {
 		if _, is := slices.BinarySearch(inside, pid); is {
 			continue
 		}
-		other, err := memberships(strconv.Itoa(pid))
+		other, err := r.memberships(strconv.Itoa(pid))
 		if errors.Is(err, syscall.ESRCH) {
 			continue
 		}

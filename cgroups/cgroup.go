@@ -31,6 +31,7 @@ type Root struct {
 	budget      budget                     // of descriptors
 	pageSizes   pageSizes
 	pressure    machinePressure
+	fake        kernfs.FakeMachine // nil: the kernel's machine
 }
 
 // node is a group's directory in one hierarchy.

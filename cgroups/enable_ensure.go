@@ -112,7 +112,7 @@ func (c *Cgroup) fillOnce(ctx context.Context, n *node, moves *[]move) (more boo
 			continue
 		}
 		more = true
-		from, err := memberships(strconv.Itoa(pid))
+		from, err := c.root.memberships(strconv.Itoa(pid))
 		if err == nil {
 			err = ctx.Err()
 		}

@@ -48,7 +48,13 @@ func (c *Cgroup) OpenEvents(kind EventKind) (*Notifier, error) {
 		return nil, &UnsupportedError{Feature: kind.String(), Reason: "the kernel has no such file"}
 	}
 	e := &Notifier{file: file}
-	if err := e.Ack(); err != nil {
+	if n.dir.IsFake() {
+		err = e.ring()
+	}
+	if err == nil {
+		err = e.Ack()
+	}
+	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
@@ -65,6 +71,9 @@ func (n *node) openOOM() (_ *Notifier, err error) {
 	}()
 	if e.file, err = n.dir.Open(fileName(fileMemoryOOMLegacy), os.O_RDONLY); err != nil {
 		return nil, err
+	}
+	if n.dir.IsFake() {
+		return e, e.ring()
 	}
 	if e.event, err = sys.NewEventFD(); err != nil {
 		return nil, err

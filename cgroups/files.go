@@ -228,7 +228,7 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 	if n == nil {
 		return t.unborn(ctl, file)
 	}
-	if file == devicesBPF {
+	if file == devicesBPF && !n.dir.IsFake() {
 		text, err := t.programs.read(n)
 		return text, n.failed(err)
 	}
@@ -263,7 +263,7 @@ func (t *groupTree) write(ctl Controller, file, data string) error {
 	if n == nil {
 		return &FileError{Op: "write", Path: t.path(ctl, file), Data: data, Err: os.ErrNotExist}
 	}
-	if file == devicesBPF {
+	if file == devicesBPF && !n.dir.IsFake() {
 		return n.failed(t.programs.write(n, data))
 	}
 	f, mine, err := t.file(n, file)

@@ -198,9 +198,9 @@ func (c *Cgroup) signal(pids []int) error {
 	for len(pids) > 0 {
 		batch := pids[:min(atOnce, len(pids))]
 		pids = pids[len(batch):]
-		held := make(map[int]*os.Process, len(batch))
+		held := make(map[int]victim, len(batch))
 		for _, pid := range batch {
-			if p, err := os.FindProcess(pid); err == nil {
+			if p, err := c.root.hold(pid); err == nil {
 				held[pid] = p
 			}
 		}

@@ -82,7 +82,7 @@ func (c *Cgroup) remaining(err error) error {
 	pids, _ := everyone(c.places())
 	e := &RemainingError{Path: c.path, Err: err}
 	for _, pid := range pids {
-		e.Processes = append(e.Processes, process(pid))
+		e.Processes = append(e.Processes, c.root.process(pid))
 	}
 	return e
 }

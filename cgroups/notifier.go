@@ -25,8 +25,18 @@ const (
 type Notifier struct {
 	mu    sync.RWMutex // Close waits for uses of the descriptors
 	file  *kernfs.File // reading it takes note of a change, and tells whether the group lives
-	event *sys.FD      // v1's eventfd; nil if file itself is polled
+	event *sys.FD      // v1's eventfd, or a fake's; nil if file itself is polled
 	node  *node        // of a pressure trigger on a group; nil otherwise
+}
+
+// ring gives the notifier of a fake's file an eventfd to poll.
+func (n *Notifier) ring() error {
+	event, err := sys.NewEventFD()
+	if err == nil && n.file.NotifyFake(func() { _ = sys.RingEventFD(event) }) {
+		n.event = event
+		return nil
+	}
+	return errors.Join(err, event.Close())
 }
 
 // FD is the descriptor to poll. It is the Notifier's: valid until Close, not to
@@ -39,7 +49,7 @@ func (n *Notifier) FD() int {
 }
 
 // PollEvents is what to poll the descriptor for: POLLPRI for the kernel's own
-// files, POLLIN for the eventfd that v1 uses. POLLERR comes unasked; with
+// files, POLLIN for the eventfd that v1 (and a fake) uses. POLLERR comes unasked; with
 // POLLPRI it is part of every change of a kernel file and does not mean that
 // the group is gone.
 func (n *Notifier) PollEvents() uint32 {
@@ -81,5 +91,6 @@ func (n *Notifier) Ack() error {
 func (n *Notifier) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return errors.Join(n.event.Close(), n.file.Close())
+	err := n.file.Close() // first: a fake's rings the eventfd until then
+	return errors.Join(err, n.event.Close())
 }

@@ -24,7 +24,7 @@ func (c *Cgroup) Add(ctx context.Context, pid int) error {
 		return &InvalidError{Field: "pid", Value: strconv.Itoa(pid), Reason: "not positive"}
 	}
 	nodes := c.places()
-	before, err := memberships(strconv.Itoa(pid))
+	before, err := c.root.memberships(strconv.Itoa(pid))
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (h *hierarchy) search(prefix string, depth int, rest string, pid int) (rel 
 
 // HoldsCaller reports whether this process is in the group or below it.
 func (c *Cgroup) HoldsCaller() bool {
-	all, err := memberships("self")
+	all, err := c.root.memberships("self")
 	if err != nil {
 		return false
 	}

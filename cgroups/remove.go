@@ -166,7 +166,7 @@ func (c *Cgroup) left(err error) error {
 	}
 	pids, _ := everyone(nodes)
 	for _, pid := range pids {
-		e.Processes = append(e.Processes, process(pid))
+		e.Processes = append(e.Processes, c.root.process(pid))
 	}
 	return e
 }

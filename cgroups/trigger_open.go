@@ -43,7 +43,13 @@ func (c *Cgroup) OpenTrigger(r PressureResource, t Trigger) (*Notifier, error) {
 	}
 	switch err = n.failed(err); {
 	case err == nil:
-		return &Notifier{file: file, node: n}, nil
+		e := &Notifier{file: file, node: n}
+		if n.dir.IsFake() {
+			if err := e.ring(); err != nil {
+				return nil, errors.Join(err, e.Close())
+			}
+		}
+		return e, nil
 	case errors.Is(err, ErrGone):
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.EOPNOTSUPP):
 		err = n.whyNoPressure(name)
@@ -73,7 +79,13 @@ func (r *Root) OpenTrigger(res PressureResource, t Trigger) (*Notifier, error) {
 	if err != nil {
 		return nil, noMachinePressure(res, err)
 	}
-	return &Notifier{file: file}, nil
+	n := &Notifier{file: file}
+	if r.fake != nil {
+		if err := n.ring(); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
 }
 
 func (t Trigger) feature() string { return `pressure trigger "` + t.String() + `"` }

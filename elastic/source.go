@@ -72,7 +72,8 @@ func (g *group) throttled() (cgroups.Reading[time.Duration], error) {
 }
 
 func (g *group) directory() (fd int, name string, ok bool) {
-	return g.FD(), path.Base(g.Path()), true
+	fd = g.FD()
+	return fd, path.Base(g.Path()), fd >= 0 // a fake has none
 }
 
 func (g *group) alive() error {

@@ -23,6 +23,7 @@ type ID struct {
 type Dir struct {
 	handle handle
 	path   string
+	fake   FakeDir // nil for the kernel's
 }
 
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
@@ -47,6 +48,9 @@ func (d *Dir) Path() string { return d.path }
 
 // ID identifies the directory.
 func (d *Dir) ID() (ID, error) {
+	if d.fake != nil {
+		return d.fakeID()
+	}
 	st, err := d.stat()
 	return ID{Dev: st.Dev, Ino: st.Ino}, err
 }
@@ -107,6 +111,9 @@ func (d *Dir) openat(name string, flags int) (int, error) {
 
 // OpenDir holds the directory name below d.
 func (d *Dir) OpenDir(name string) (*Dir, error) {
+	if d.fake != nil {
+		return d.fakeOpenDir(name)
+	}
 	fd, err := d.openat(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: d.Join(name), Err: err}
@@ -120,6 +127,9 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 // parent, a tenth of the cost of a group; they are for cgroupfs, which has no
 // links that could lead out of d.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
+	if d.fake != nil {
+		return d.fakeMkdir(name)
+	}
 	return d.at("mkdir", name, func(dir int) error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
 }
 
@@ -136,6 +146,9 @@ func (d *Dir) Rmdir(name string, held *Dir) error {
 	if err != nil {
 		return &FileError{Op: "rmdir", Path: d.Join(name), Err: err}
 	}
+	if d.fake != nil {
+		return d.fakeRmdir(name)
+	}
 	return d.at("rmdir", name, func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
 }
 
@@ -143,6 +156,9 @@ func (d *Dir) Rmdir(name string, held *Dir) error {
 // that the kernel answers: getdents(2) without room for an entry is EINVAL, and
 // ENOENT in a removed directory.
 func (d *Dir) Gone() (bool, error) {
+	if d.fake != nil {
+		return d.fakeGone()
+	}
 	dir, err := d.handle.enter()
 	if err != nil {
 		return false, err
@@ -177,12 +193,18 @@ func (d *Dir) at(op, name string, call func(dir int) error) error {
 // Subdirs is the number of directories directly below d. It costs one fstat(2):
 // kernfs counts them as links.
 func (d *Dir) Subdirs() (int, error) {
+	if d.fake != nil {
+		return d.fakeSubdirs()
+	}
 	st, err := d.stat()
 	return max(0, int(st.Nlink)-2), err
 }
 
 // Dirs lists the names of the directories directly below d, sorted.
 func (d *Dir) Dirs() ([]string, error) {
+	if d.fake != nil {
+		return d.fakeDirs()
+	}
 	dir, err := d.handle.enter()
 	if err != nil {
 		return nil, &FileError{Op: "read", Path: d.path, Err: err}
@@ -213,6 +235,9 @@ func (d *Dir) Dirs() ([]string, error) {
 
 // Has reports whether a file or directory name exists below d.
 func (d *Dir) Has(name string) (bool, error) {
+	if d.fake != nil {
+		return d.fakeHas(name)
+	}
 	fd, err := d.openat(name, unix.O_PATH|unix.O_NOFOLLOW)
 	switch {
 	case err == nil:
@@ -235,6 +260,9 @@ func (d *Dir) ReadFile(name string, buf []byte) ([]byte, error) {
 
 // WriteFile writes data to the existing file name in one write.
 func (d *Dir) WriteFile(name, data string) error {
+	if d.fake != nil {
+		return d.fakeWriteFile(name, data)
+	}
 	fd, err := d.openat(name, unix.O_WRONLY)
 	if err != nil {
 		return &FileError{Op: "write", Path: d.Join(name), Data: data, Err: err}

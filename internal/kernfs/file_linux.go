@@ -21,6 +21,9 @@ type File struct {
 // Open holds the file name below d. flag is os.O_RDONLY, os.O_WRONLY or
 // os.O_RDWR, with unix.O_NONBLOCK where the file knows it.
 func (d *Dir) Open(name string, flag int) (*File, error) {
+	if d.fake != nil {
+		return d.fakeOpen(name, flag)
+	}
 	fd, err := d.openat(name, flag)
 	if err != nil {
 		return nil, &FileError{Op: "open", Path: d.Join(name), Err: err}
@@ -49,6 +52,9 @@ func (f *File) Close() error {
 func (f *File) ReadAt(buf []byte) (n int, err error) { return f.pread(buf, 0) }
 
 func (f *File) pread(buf []byte, at int) (n int, err error) {
+	if f.handle.fake != nil {
+		return f.fakeRead(buf, at)
+	}
 	fd, err := f.handle.enter()
 	if err == nil {
 		for {
@@ -93,6 +99,9 @@ func (f *File) Read(buf []byte) ([]byte, error) {
 
 // Write writes data in one write(2). It does not allocate unless it fails.
 func (f *File) Write(data string) error {
+	if f.handle.fake != nil {
+		return f.fakeWrite(data)
+	}
 	fd, err := f.handle.enter()
 	if err != nil {
 		return &FileError{Op: "write", Path: f.Path(), Data: data, Err: err}

@@ -13,8 +13,9 @@ import (
 // handle owns a descriptor and counts the calls inside it, so that its number
 // is never closed, and given to another file, under a call that runs.
 type handle struct {
-	fd    int32
+	fd    int32        // -1 of a fake
 	state atomic.Int32 // two for each call inside; odd once closed
+	fake  FakeFile     // to close instead
 }
 
 // enter returns the number, valid until leave, or ErrClosed.
@@ -53,6 +54,12 @@ func (h *handle) close() error {
 }
 
 func (h *handle) free() error {
+	if h.fd < 0 {
+		if h.fake != nil {
+			h.fake.Close()
+		}
+		return nil
+	}
 	// close(2): the descriptor is gone even when the call reports EINTR.
 	if err := unix.Close(int(h.fd)); err != nil && !errors.Is(err, unix.EINTR) {
 		return os.NewSyscallError("close", err)

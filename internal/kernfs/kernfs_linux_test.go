@@ -153,6 +153,10 @@ func TestReadWrite(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "abc3456789", string(buf[:n]), "reads are from the start, whatever was written")
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = f.ReadAt(buf); _ = f.Write("x") }))
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		var onStack [16]byte
+		_, _ = f.ReadAt(onStack[:])
+	}), "the reader's buffer stays where it is")
 
 	require.NoError(t, f.Close())
 	require.NoError(t, f.Close())

@@ -123,3 +123,12 @@ func (*SlowWrite) Done() <-chan struct{} { return nil }
 
 // Wait returns ErrNotSupported.
 func (*SlowWrite) Wait(context.Context) (bool, error) { return true, errOther }
+
+// Fake is a directory that answers ErrNotSupported.
+func Fake(FakeDir, string) *Dir { return &Dir{} }
+
+// IsFake is false.
+func (*Dir) IsFake() bool { return false }
+
+// NotifyFake is false.
+func (*File) NotifyFake(func()) bool { return false }

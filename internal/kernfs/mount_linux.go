@@ -10,6 +10,9 @@ import (
 // Cgroup reports which version of cgroups the directory belongs to: 1, 2, or 0
 // if it is in another file system.
 func (d *Dir) Cgroup() (version int, err error) {
+	if d.fake != nil {
+		return d.fakeCgroup()
+	}
 	var st unix.Statfs_t
 	dir, err := d.handle.enter()
 	if err == nil {

@@ -35,6 +35,9 @@ type SlowWrite struct {
 // unix.O_NONBLOCK, with which newer kernels only set a limit and leave it to
 // others to reclaim.
 func (d *Dir) StartWrite(name, data string, flag int) (*SlowWrite, error) {
+	if d.fake != nil {
+		return d.fakeStartWrite(name, data)
+	}
 	fd, err := d.openat(name, unix.O_WRONLY|flag)
 	if err != nil {
 		return nil, &FileError{Op: "write", Path: d.Join(name), Data: data, Err: err}

@@ -16,6 +16,9 @@ func (f *File) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if f.handle.fake != nil {
+		return f.fakeWait(ctx)
+	}
 	fd, err := f.handle.enter()
 	if err != nil {
 		return &FileError{Op: "poll", Path: f.Path(), Err: err}

@@ -10,6 +10,9 @@ import (
 
 // SetXattr sets the extended attribute name of the directory.
 func (d *Dir) SetXattr(name, value string) error {
+	if d.fake != nil {
+		return d.asFake("setxattr "+name, "", func(f FakeDir) error { return f.SetXattr(name, value) })
+	}
 	err := d.xattr(func(fd int) error { return unix.Fsetxattr(fd, name, []byte(value), 0) })
 	if err != nil {
 		return &FileError{Op: "setxattr " + name, Path: d.path, Err: err}
@@ -19,6 +22,9 @@ func (d *Dir) SetXattr(name, value string) error {
 
 // RemoveXattr removes the extended attribute name of the directory.
 func (d *Dir) RemoveXattr(name string) error {
+	if d.fake != nil {
+		return d.asFake("removexattr "+name, "", func(f FakeDir) error { return f.RemoveXattr(name) })
+	}
 	if err := d.xattr(func(fd int) error { return unix.Fremovexattr(fd, name) }); err != nil {
 		return &FileError{Op: "removexattr " + name, Path: d.path, Err: err}
 	}
@@ -28,6 +34,9 @@ func (d *Dir) RemoveXattr(name string) error {
 // Xattrs reads the extended attributes whose names begin with prefix, without
 // the prefix.
 func (d *Dir) Xattrs(prefix string) (map[string]string, error) {
+	if d.fake != nil {
+		return d.fakeXattrs(prefix)
+	}
 	list, err := d.sized(func(fd int, buf []byte) (int, error) { return unix.Flistxattr(fd, buf) })
 	if err != nil {
 		return nil, &FileError{Op: "listxattr", Path: d.path, Err: err}

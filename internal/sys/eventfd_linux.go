@@ -18,6 +18,21 @@ func NewEventFD() (*FD, error) {
 	return NewFD(fd), nil
 }
 
+// RingEventFD makes an eventfd made by [NewEventFD] ready.
+func RingEventFD(f *FD) error {
+	var one [8]byte
+	*(*uint64)(unsafe.Pointer(&one)) = 1
+	for {
+		switch _, err := unix.Write(f.Int(), one[:]); err {
+		case nil, unix.EAGAIN: // EAGAIN: it is ready 2^64-2 times over
+			return nil
+		case unix.EINTR:
+		default:
+			return os.NewSyscallError("write eventfd", err)
+		}
+	}
+}
+
 // DrainEventFD resets the count of an eventfd made by [NewEventFD] and returns
 // what it was.
 func DrainEventFD(f *FD) (uint64, error) {

@@ -13,3 +13,6 @@ func NewEventFD() (*FD, error) { return nil, errEventFD }
 
 // DrainEventFD returns ErrNotSupported.
 func DrainEventFD(*FD) (uint64, error) { return 0, errEventFD }
+
+// RingEventFD returns ErrNotSupported.
+func RingEventFD(*FD) error { return errEventFD }
