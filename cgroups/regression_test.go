@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroups_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/cgroups/cgroupstest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const mib = 1 << 20
+
+// regressions are what went wrong elsewhere, by the threads that told of it:
+// REPOSITORY-NUMBER. Each runs on a fake of every layout.
+var regressions = []struct {
+	threads string // with spaces
+	what    string
+	run     func(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup)
+}{
+	{"runc-2456 runc-2463 runc-2464 runc-4225 runc-4227", "an update of one knob resets another", partialUpdate},
+	{"runc-4210", "an update clears the burst", burstStays},
+	{"koordinator-2778", "a quota below the burst is refused by the kernel", burstAboveQuota},
+	{"koordinator-2732", "an idle group takes no weight", idleWeight},
+	{"koordinator-3217 koordinator-1467", "what can never work is tried again and again", refusedForGood},
+	{"runc-2410 runc-4357", "a value that is not there becomes 0", absentValues},
+	{"k8s-131216 runc-4772 crun-1721 oc-cgroups-20", "weights of v1 and v2 that do not correspond", sharesAndWeight},
+	{"nomad-23965 nomad-23405 rke2-4849 koordinator-1460 runc-133", "empty cpusets", emptyCPUSet},
+	{"runc-2366 runc-3401 moby-42255", "devices cannot be changed while it runs", devicesChange},
+	{"runc-2876 runc-3604", "device programs pile up", devicesRepeated},
+	{"runc-1558 runc-2395", "an update fails in the middle and stays half done", halfDone},
+	{"runc-4040 runc-2344 cd-cgroups-148 cd-cgroups-228 k8s-123766 common-858", "a group cannot be removed yet", removeBusy},
+	{"runc-5071 containerd-12714", "an OOM kill is not seen once the process is gone", oomAfterExit},
+	{"containerd-6323", "an OOM is taken for an OOM kill", oomIsNoKill},
+	{"runc-2356 runc-2416 runc-2298 gvisor-8111", "processes above groups that have limits", internalProcesses},
+	{"k8s-138187", "a limit cannot be cleared", clearLimits},
+	{"moby-52650 moby-52651", "limits of single devices are dropped", perDevice},
+	{"k8s-138431 k8s-138903 k8s-139377 runc-3180", "somebody else's values are overwritten", foreignValues},
+	{"runc-3900 buildkit-3999", "without pressure nothing works", noPressure},
+	{"runc-3509 k8s-135670", "a limit below what is in use kills on v2 and does not on v1", belowUsage},
+	{"runc-4841", "what is rounded to pages does not read back", pages},
+}
+
+func TestRegression(t *testing.T) {
+	for _, r := range regressions {
+		for thread := range strings.FieldsSeq(r.threads) {
+			t.Run(thread, func(t *testing.T) {
+				t.Log(r.what)
+				onEach(t, r.run)
+			})
+		}
+	}
+}
+
+// update must go through, and touch only files that end with one of the names.
+func update(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup, r cgroups.Resources, only ...string) {
+	t.Helper()
+	fake.Writes()
+	_, err := c.Update(t.Context(), r)
+	require.NoError(t, err)
+	if only != nil {
+		touches(t, fake, only...)
+	}
+}
+
+func touches(t *testing.T, fake *cgroupstest.Fake, only ...string) {
+	t.Helper()
+	for _, w := range fake.Writes() {
+		file, _, _ := strings.Cut(w, "=")
+		file = file[strings.LastIndexByte(file, '/')+1:]
+		require.Contains(t, only, file, "wrote %s", w)
+	}
+}
+
+// refused must fail as target says and leave no trace.
+func refused(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup, r cgroups.Resources, target error) {
+	t.Helper()
+	fake.Writes()
+	before := fake.Tree()
+	_, err := c.Update(t.Context(), r)
+	require.ErrorIs(t, err, target)
+	require.Equal(t, before, fake.Tree())
+	require.Empty(t, fake.Writes(), "refused before anything is written")
+}
+
+func limits() cgroups.Resources {
+	return cgroups.Resources{
+		CPU: cgroups.CPU{
+			Weight: cgroups.WeightOf(500), Max: cgroups.Quota(30*time.Millisecond, 50*time.Millisecond),
+			Burst: cgroups.DurationOf(10 * time.Millisecond),
+		},
+		CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(0, 1)},
+		Memory: cgroups.Memory{Max: cgroups.Bytes(256 * mib), Swap: cgroups.Bytes(16 * mib)},
+		PIDs:   cgroups.PIDs{Max: cgroups.Count(100)},
+		IO: cgroups.IO{Devices: []cgroups.IODevice{
+			{Device: cgroups.Device{Major: 8}, ReadBytes: cgroups.Bytes(mib), WriteOps: cgroups.Count(100)},
+			{Device: cgroups.Device{Major: 8, Minor: 16}, ReadBytes: cgroups.Bytes(2 * mib)},
+		}},
+	}
+}
+
+func partialUpdate(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, limits())
+	for _, one := range []struct {
+		r     cgroups.Resources
+		files []string
+	}{
+		{cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(100)}}, []string{"cpu.weight", "cpu.shares"}},
+		{cgroups.Resources{CPU: cgroups.CPU{Burst: cgroups.DurationOf(5 * time.Millisecond)}}, []string{"cpu.max.burst", "cpu.cfs_burst_us"}},
+		{cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(7)}}, []string{"pids.max"}},
+		{cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(1)}}, []string{"cpuset.cpus"}},
+		{cgroups.Resources{Memory: cgroups.Memory{Swap: cgroups.Bytes(8 * mib)}}, []string{"memory.swap.max", "memory.memsw.limit_in_bytes"}},
+		{cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.NoQuota()}}, []string{"cpu.max", "cpu.cfs_quota_us"}},
+	} {
+		before, err := c.Resources()
+		require.NoError(t, err)
+		update(t, fake, c, one.r, one.files...)
+		now, err := c.Resources()
+		require.NoError(t, err)
+		want := before.Merge(one.r)
+		if w := one.r.CPU.Weight; !w.IsZero() {
+			want.CPU.Weight, now.CPU.Weight = w, w // several weights are the same shares
+		}
+		assert.True(t, want.Equal(now), "%+v\nis not\n%+v", now, want)
+	}
+	// The period stays when the quota goes.
+	if c.Mode() == cgroups.Unified {
+		assert.Equal(t, "max 50000\n", fake.Read("web", "cpu.max"))
+	} else {
+		assert.Equal(t, "50000\n", fake.Read("web", "cpu.cfs_period_us"))
+	}
+}
+
+func burstStays(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, limits())
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(2), Weight: cgroups.WeightOf(7)}})
+	r, err := c.Resources()
+	require.NoError(t, err)
+	assert.Equal(t, cgroups.DurationOf(10*time.Millisecond), r.CPU.Burst)
+}
+
+func burstAboveQuota(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(2), Burst: cgroups.DurationOf(200 * time.Millisecond)}})
+	down := cgroups.CPU{Max: cgroups.CPUs(1)}
+	refused(t, fake, c, cgroups.Resources{CPU: down}, cgroups.ErrInvalid)
+	down.Burst = cgroups.DurationOf(100 * time.Millisecond)
+	update(t, fake, c, cgroups.Resources{CPU: down})
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(2), Burst: cgroups.DurationOf(200 * time.Millisecond)}})
+}
+
+func idleWeight(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(500)}})
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Idle: cgroups.On}})
+	weight := cgroups.CPU{Weight: cgroups.WeightOf(200)}
+	refused(t, fake, c, cgroups.Resources{CPU: weight}, cgroups.ErrInvalid)
+	weight.Idle = cgroups.Off
+	update(t, fake, c, cgroups.Resources{CPU: weight})
+	r, err := c.Resources()
+	require.NoError(t, err)
+	assert.Equal(t, cgroups.Off, r.CPU.Idle)
+}
+
+// refusedForGood: the error tells what trying again would not mend, and trying
+// again costs no write.
+func refusedForGood(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(2), Burst: cgroups.DurationOf(200 * time.Millisecond)}})
+	for range 8 {
+		refused(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(1)}}, cgroups.ErrInvalid)
+		refused(t, fake, c, cgroups.Resources{HugeTLB: []cgroups.HugeTLB{{PageSize: 1 << 30, Max: cgroups.Max()}}}, cgroups.ErrNotSupported)
+	}
+	// What comes from the moment is another kind of error.
+	fake.Fail("pids.max", syscall.EINTR).At(1)
+	_, err := c.Update(t.Context(), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(1)}})
+	var u *cgroups.UpdateError
+	require.ErrorAs(t, err, &u)
+	for _, permanent := range []error{cgroups.ErrInvalid, cgroups.ErrNotSupported, cgroups.ErrGone, cgroups.ErrInUse} {
+		require.NotErrorIs(t, err, permanent)
+	}
+	update(t, fake, c, cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(1)}})
+	require.NoError(t, c.Kill(t.Context()))
+	require.NoError(t, fake.Rmdir("web"))
+	refused(t, fake, c, cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(2)}}, cgroups.ErrGone)
+}
+
+func absentValues(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, limits())
+	for _, text := range []string{
+		`{}`, `{"memory": {}}`, `{"memory": {"swap": ""}}`, `{"memory": {"swap": "", "max": "268435456"}}`, `{"cpu": {"weight": "", "max": "", "burst": ""}}`,
+		`{"cpuset": {"cpus": ""}}`, `{"devices": null}`,
+	} {
+		var r cgroups.Resources
+		require.NoError(t, json.Unmarshal([]byte(text), &r), "%s", text)
+		update(t, fake, c, r)
+		require.Empty(t, fake.Writes(), "%s", text)
+	}
+	// 0 is a value of its own.
+	update(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Swap: cgroups.Bytes(0)}}, "memory.swap.max", "memory.memsw.limit_in_bytes")
+	r, err := c.Resources()
+	require.NoError(t, err)
+	assert.Equal(t, cgroups.Bytes(0), r.Memory.Swap)
+}
+
+// sharesAndWeight: the end points and the defaults of both correspond, and the
+// weight grows with the shares between them.
+func sharesAndWeight(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	if c.Mode() == cgroups.Unified {
+		return // nothing to convert
+	}
+	last := 0
+	for shares, weight := range map[string]uint16{"2": 1, "1024": 100, "262144": 10000} {
+		require.NoError(t, fake.Write("web", "cpu.shares", shares))
+		r, err := c.Resources()
+		require.NoError(t, err)
+		assert.Equal(t, cgroups.WeightOf(weight), r.CPU.Weight, "%s shares", shares)
+	}
+	for shares := 2; shares <= 1<<18; shares = shares*5/4 + 1 {
+		require.NoError(t, fake.Write("web", "cpu.shares", fmt.Sprint(shares)))
+		r, err := c.Resources()
+		require.NoError(t, err)
+		weight, ok := r.CPU.Weight.Value()
+		require.True(t, ok)
+		assert.GreaterOrEqual(t, int(weight), last)
+		last = int(weight)
+		update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Weight: r.CPU.Weight}})
+		require.Empty(t, fake.Writes(), "%d shares are weight %d already", shares, weight)
+	}
+}
+
+// emptyCPUSet: a new group can run, whatever a stranger has left above it, and
+// no list of nothing is ever written.
+func emptyCPUSet(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	require.NoError(t, fake.Mkdir("strange"))
+	inside, err := fake.Root().Create("strange/web", 0)
+	require.NoError(t, err)
+	defer inside.Close()
+	pid := fake.Start("strange/web")
+	require.NoError(t, c.Add(t.Context(), pid))
+	require.NoError(t, inside.Add(t.Context(), pid))
+
+	_, err = cgroups.ParseSet("")
+	require.ErrorIs(t, err, cgroups.ErrInvalid)
+	refused(t, fake, c, cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf()}}, cgroups.ErrInvalid)
+	// A CPU that is not there is the kernel's to refuse, and nothing stays of it.
+	before := fake.Tree()
+	_, err = c.Update(t.Context(), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(5)}, CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(4000)}})
+	require.ErrorContains(t, err, "the machine may not have them")
+	require.Equal(t, before, fake.Tree())
+}
+
+func rule(text string) cgroups.DeviceRule {
+	r, err := cgroups.ParseDeviceRule(text)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+func devicesChange(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	gpu := rule("c 195:* rw")
+	update(t, fake, c, cgroups.Resources{Devices: cgroups.AllowDevices(rule("c 1:3 rwm"), gpu)})
+	update(t, fake, c, cgroups.Resources{Devices: cgroups.AllowDevices(rule("c 1:3 rwm"), rule("c 1:5 r"), gpu)})
+	if c.Mode() == cgroups.Unified {
+		return
+	}
+	// What stays allowed was never denied meanwhile.
+	fake.Writes()
+	update(t, fake, c, cgroups.Resources{Devices: cgroups.AllowDevices(gpu)})
+	for _, w := range fake.Writes() {
+		assert.NotContains(t, w, "195", w)
+	}
+	assert.Equal(t, "c 195:* rw\n", fake.Read("web", "devices.list"))
+}
+
+// devicesRepeated: the kernel takes 64 programs a group.
+func devicesRepeated(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	for i := range 70 {
+		update(t, fake, c, cgroups.Resources{Devices: cgroups.AllowDevices(rule(fmt.Sprintf("c 1:%d rwm", i)))})
+	}
+	if c.Mode() == cgroups.Unified {
+		assert.Equal(t, 1, strings.Count(fake.Read("web", "(bpf cgroup_device)"), "program"))
+	} else {
+		assert.Equal(t, "c 1:69 rwm\n", fake.Read("web", "devices.list"))
+	}
+	update(t, fake, c, cgroups.Resources{Devices: cgroups.AllowDevices(rule("c 1:69 rwm"))}, []string{}...)
+	require.Empty(t, fake.Writes())
+}
+
+func halfDone(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	// The CPUs are there before: a v2 group with processes cannot lose its list.
+	update(t, fake, c, cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(3)}})
+	p, err := c.Plan(limits())
+	require.NoError(t, err)
+	before := fake.Tree()
+	for i := range p.Changes {
+		x := fake.Fail("*", syscall.EIO).At(i + 1)
+		_, err := c.Update(t.Context(), limits())
+		x.Lift()
+		var u *cgroups.UpdateError
+		require.ErrorAs(t, err, &u)
+		require.NoError(t, u.Undo)
+		require.Equal(t, before, fake.Tree(), "write %d of\n%s", i+1, p)
+	}
+	// A failure to undo is told, with what was to be taken back.
+	fake.Fail("*", syscall.EIO).At(3, 4, 5, 6, 7, 8, 9, 10)
+	_, err = c.Update(t.Context(), limits())
+	var u *cgroups.UpdateError
+	require.ErrorAs(t, err, &u)
+	require.ErrorIs(t, u.Undo, syscall.EIO)
+}
+
+func removeBusy(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	pids, err := c.Procs(nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err = c.Remove(ctx)
+	var left *cgroups.RemainingError
+	require.ErrorAs(t, err, &left)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Len(t, left.Processes, 1)
+	assert.Equal(t, pids[0], left.Processes[0].PID)
+
+	done := make(chan error)
+	go func() { done <- c.Remove(context.Background()) }()
+	fake.Exit(pids[0])
+	require.NoError(t, <-done)
+	require.NoError(t, c.Remove(t.Context()), "once more")
+	assert.NotContains(t, fake.Tree(), "web")
+}
+
+// grow makes the group's process want more than it may have.
+func grow(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) cgroups.Events {
+	t.Helper()
+	update(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(64 * mib)}})
+	fake.SetUsage("web", 100*mib)
+	var e cgroups.Events
+	require.NoError(t, c.Events(&e))
+	return e
+}
+
+func oomAfterExit(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	e := grow(t, fake, c)
+	populated, err := c.Populated()
+	require.NoError(t, err)
+	require.False(t, populated, "the process is gone")
+	kills, ok := e.Memory.OOMKill.Value()
+	assert.True(t, ok)
+	assert.EqualValues(t, 1, kills)
+}
+
+func oomIsNoKill(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	pids, err := c.Procs(nil)
+	require.NoError(t, err)
+	fake.Exit(pids[0])
+	e := grow(t, fake, c) // nobody is there to be killed
+	kills, _ := e.Memory.OOMKill.Value()
+	assert.Zero(t, kills)
+	if c.Mode() == cgroups.Unified {
+		ooms, _ := e.Memory.OOM.Value()
+		assert.NotZero(t, ooms)
+	}
+}
+
+func internalProcesses(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	inner, err := fake.Root().Create("web/inner", 0)
+	if c.Mode() != cgroups.Unified {
+		require.NoError(t, err)
+		require.NoError(t, inner.Close())
+		return
+	}
+	var e *cgroups.InternalProcessError
+	require.ErrorAs(t, err, &e)
+	require.ErrorIs(t, err, syscall.EBUSY)
+	assert.NotContains(t, fake.Tree(), "web/inner")
+
+	// Nor do processes come to be above limits.
+	service, err := fake.Root().Create("service", 0)
+	require.NoError(t, err)
+	defer service.Close()
+	inner, err = fake.Root().Create("service/inner", 0)
+	require.NoError(t, err)
+	defer inner.Close()
+	pids, err := c.Procs(nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, service.Add(t.Context(), pids[0]), syscall.EBUSY)
+	after, err := c.Procs(nil)
+	require.NoError(t, err)
+	assert.Equal(t, pids, after)
+}
+
+func clearLimits(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	before := fake.Tree()
+	set := limits()
+	set.CPUSet = cgroups.CPUSet{} // see the regressions about empty ones
+	update(t, fake, c, set)
+	clear := cgroups.Resources{
+		CPU:    cgroups.CPU{Weight: cgroups.DefaultWeight(), Max: cgroups.DefaultBandwidth(), Burst: cgroups.DurationOf(0)},
+		Memory: cgroups.Memory{Max: cgroups.Default(), Swap: cgroups.Default()},
+		PIDs:   cgroups.PIDs{Max: cgroups.Default()},
+		IO: cgroups.IO{Devices: []cgroups.IODevice{
+			{Device: cgroups.Device{Major: 8}, ReadBytes: cgroups.Default(), WriteOps: cgroups.Default()},
+			{Device: cgroups.Device{Major: 8, Minor: 16}, ReadBytes: cgroups.Max()},
+		}},
+	}
+	update(t, fake, c, clear)
+	now := fake.Tree()
+	if c.Mode() != cgroups.Unified {
+		now = dropLine(now, "cpu.shares: ") // the most shares that are weight 100
+	}
+	assert.Equal(t, before, now)
+}
+
+func dropLine(text, begin string) string {
+	lines := slices.DeleteFunc(strings.SplitAfter(text, "\n"), func(l string) bool { return strings.HasPrefix(strings.TrimSpace(l), begin) })
+	return strings.Join(lines, "")
+}
+
+func perDevice(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, limits())
+	// One field of one device.
+	update(t, fake, c, cgroups.Resources{IO: cgroups.IO{Devices: []cgroups.IODevice{{Device: cgroups.Device{Major: 8}, WriteBytes: cgroups.Bytes(3 * mib)}}}})
+	r, err := c.Resources()
+	require.NoError(t, err)
+	require.Len(t, r.IO.Devices, 2)
+	first, second := r.IO.Devices[0], r.IO.Devices[1]
+	assert.Equal(t, cgroups.Bytes(mib), first.ReadBytes)
+	assert.Equal(t, cgroups.Bytes(3*mib), first.WriteBytes)
+	assert.Equal(t, cgroups.Count(100), first.WriteOps)
+	assert.Equal(t, cgroups.Bytes(2*mib), second.ReadBytes)
+	// A device that is not there is an error, not a silence.
+	before := fake.Tree()
+	_, err = c.Update(t.Context(), cgroups.Resources{
+		PIDs: cgroups.PIDs{Max: cgroups.Count(3)},
+		IO:   cgroups.IO{Devices: []cgroups.IODevice{{Device: cgroups.Device{Major: 99}, ReadBytes: cgroups.Bytes(mib)}}},
+	})
+	require.ErrorIs(t, err, syscall.ENODEV)
+	require.NotErrorIs(t, err, cgroups.ErrGone)
+	require.Equal(t, before, fake.Tree())
+}
+
+func foreignValues(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, limits())
+	require.NoError(t, fake.Write("web", "pids.max", "42"))
+	update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(9)}}, "cpu.weight", "cpu.shares")
+	assert.Equal(t, "42\n", fake.Read("web", "pids.max"), "what was not named is not ours to mend")
+	// What is compared is what holds, not what was written last.
+	update(t, fake, c, cgroups.Resources{PIDs: limits().PIDs}, "pids.max")
+	assert.Equal(t, "100\n", fake.Read("web", "pids.max"))
+}
+
+func noPressure(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	for _, name := range []string{"cpu.pressure", "memory.pressure", "io.pressure"} {
+		fake.FailRead(name, syscall.EOPNOTSUPP) // psi=0
+	}
+	var s cgroups.Stats
+	require.NoError(t, c.Stat(&s))
+	assert.True(t, s.CPUPressure.IsZero())
+	var p cgroups.Pressure
+	require.ErrorIs(t, c.Pressure(cgroups.PressureCPU, &p), cgroups.ErrNotSupported)
+	update(t, fake, c, limits())
+}
+
+// belowUsage: the same answer on both versions, and nobody dies.
+func belowUsage(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	fake.SetUsage("web", 200*mib)
+	pids, err := c.Procs(nil)
+	require.NoError(t, err)
+	before := fake.Tree()
+	_, err = c.Update(t.Context(), cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(100 * mib)}})
+	require.ErrorIs(t, err, cgroups.ErrInUse)
+	var use *cgroups.InUseError
+	require.ErrorAs(t, err, &use)
+	assert.EqualValues(t, 200*mib, use.Usage)
+	assert.Equal(t, before, fake.Tree())
+	assert.True(t, fake.Alive(pids[0]))
+	// What can be reclaimed is in nobody's way.
+	fake.SetMemory("web", cgroupstest.Usage{Anon: 50 * mib, File: 150 * mib})
+	update(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(100 * mib)}})
+	assert.True(t, fake.Alive(pids[0]))
+}
+
+func pages(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	r := cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(64*mib + 5)}}
+	update(t, fake, c, r)
+	update(t, fake, c, r)
+	require.Empty(t, fake.Writes())
+	refused(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(100)}}, cgroups.ErrInvalid)
+}
