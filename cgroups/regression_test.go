@@ -47,7 +47,49 @@ var regressions = []struct {
 	{"k8s-138431 k8s-138903 k8s-139377 runc-3180", "somebody else's values are overwritten", foreignValues},
 	{"runc-3900 buildkit-3999", "without pressure nothing works", noPressure},
 	{"runc-3509 k8s-135670", "a limit below what is in use kills on v2 and does not on v1", belowUsage},
+	{"runc-592 moby-25460 moby-25461 moby-39541 runc-2426 kata-1917", "memory and swap in an order that the kernel refuses", memoryAndSwap},
+	{"runc-2044 runc-3084 runc-3115 runc-3090 crun-1188 kruise-1180 koordinator-2047", "quota and period in an order that the parent refuses", quotaAgainstParent},
+	{"runc-1635 koordinator-546 koordinator-395", "cpusets of parent and child in an order that the kernel refuses", nestedCPUSets},
+	{"nomad-28521 nomad-16291 k8s-66614 k8s-127262", "CPUs of a running group cannot be exchanged", exchangedCPUs},
+	{"k8s-138760 k8s-138857", "a child's limit is raised and its parent's is not", raisedTogether},
+	{"runc-2753 runc-3065 runc-3080 runc-3081 runc-3082 runc-3804 crio-6122 crun-2243", "updates thaw what is frozen, or freeze it again", frozenStays},
+	{"containerd-12680 containerd-10583 containerd-9770 containerd-11558", "one update that blocks holds back everything", blocked},
+	{"enhancements-686", "is the cgroup reverted?", halfDone},
+	{"moby-51446 moby-41233", "somebody takes a value back and nobody notices", takenBack},
+	{"lxd-13192", "memory.high is dropped", highStays},
+	{"bun-39654 bun-34018 systemd-29723", "pressure triggers that the kernel misreads or does not take", triggers},
 	{"runc-4841", "what is rounded to pages does not read back", pages},
+}
+
+// elsewhere are the threads of the same list that no test here can be about, and
+// where they are met.
+var elsewhere = []struct{ threads, why string }{
+	{"runc-3579 runc-2812 k8s-129152 k8s-133012 enhancements-5368", "gradual shrinking, which looks again at each step: the tests of Shrink"},
+	{"lxd-13147 containarium-1454 enhancements-2570", "memory.high as a resting value: an update never leaves one behind that was not asked for; TestShrinkPlan"},
+	{"moby-30121 runc-1605 runc-1917 runc-3708 runc-4568 runc-4612 systemd-25095 systemd-38648 k8s-104289", "systemd as the owner of the tree, which rewrites what it made"},
+	{"k8s-116826 k8s-132851 k8s-126033 containerd-13733", "races inside the kubelet and containerd"},
+	{"koordinator-2306 koordinator-3176", "two controllers of one embedder"},
+	{"oomd-117 systemd-36827 moby-29638", "removed groups that the kernel keeps: a matter of its own memory"},
+	{"dotnet-5323 datadog-agent-43760", "readers of weights: the conversion is the runtimes' own"},
+}
+
+// TestRegressionNames wants each thread once.
+func TestRegressionNames(t *testing.T) {
+	seen := make(map[string]bool)
+	take := func(threads string) {
+		for thread := range strings.FieldsSeq(threads) {
+			assert.False(t, seen[thread], "%s is there twice", thread)
+			assert.Regexp(t, `^[a-z0-9-]+-[0-9]+$`, thread)
+			seen[thread] = true
+		}
+	}
+	for _, r := range regressions {
+		take(r.threads)
+	}
+	for _, e := range elsewhere {
+		take(e.threads)
+		assert.NotEmpty(t, e.why)
+	}
 }
 
 func TestRegression(t *testing.T) {
@@ -495,4 +537,171 @@ func pages(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	update(t, fake, c, r)
 	require.Empty(t, fake.Writes())
 	refused(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(100)}}, cgroups.ErrInvalid)
+}
+
+// quotaAgainstParent moves quota and period where parent and child leave no room
+// on the way.
+func quotaAgainstParent(t *testing.T, fake *cgroupstest.Fake, _ *cgroups.Cgroup) {
+	groups := make([]*cgroups.Cgroup, 3)
+	for i, path := range []string{"p", "p/a", "p/a/x"} {
+		c, err := fake.Root().Create(path, 0)
+		require.NoError(t, err)
+		defer c.Close()
+		update(t, fake, c, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(0.5)}})
+		groups[i] = c
+	}
+	for _, ms := range []time.Duration{200, 20, 10, 1000, 100} {
+		same := cgroups.Quota(ms*time.Millisecond/2, ms*time.Millisecond)
+		update(t, fake, groups[1], cgroups.Resources{CPU: cgroups.CPU{Max: same}})
+		r, err := groups[1].Resources()
+		require.NoError(t, err)
+		require.Equal(t, same, r.CPU.Max)
+	}
+	// All three at once, down and up again.
+	for _, n := range []float64{0.2, 2, 0.5} {
+		var all []cgroups.GroupResources
+		for _, c := range groups {
+			all = append(all, cgroups.GroupResources{Cgroup: c, Resources: cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(n)}}})
+		}
+		_, err := fake.Root().UpdateAll(t.Context(), all)
+		require.NoError(t, err)
+	}
+}
+
+// nest makes a parent and a child with a process, on these CPUs.
+func nest(t *testing.T, fake *cgroupstest.Fake, cpus ...int) (parent, child *cgroups.Cgroup) {
+	t.Helper()
+	parent, err := fake.Root().Create("parent", 0)
+	require.NoError(t, err)
+	child = group(t, fake, "parent/child")
+	t.Cleanup(func() { assert.NoError(t, parent.Close()) })
+	set := cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(cpus...)}}
+	_, err = fake.Root().UpdateAll(t.Context(), []cgroups.GroupResources{{Cgroup: parent, Resources: set}, {Cgroup: child, Resources: set}})
+	require.NoError(t, err)
+	return parent, child
+}
+
+func nestedCPUSets(t *testing.T, fake *cgroupstest.Fake, _ *cgroups.Cgroup) {
+	parent, child := nest(t, fake, 0, 1)
+	for _, cpus := range [][]int{{0}, {2, 3}, {3, 4, 5}, {0, 1}} {
+		set := cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(cpus...)}}
+		_, err := fake.Root().UpdateAll(t.Context(), []cgroups.GroupResources{{Cgroup: parent, Resources: set}, {Cgroup: child, Resources: set}})
+		require.NoError(t, err)
+		for _, c := range []*cgroups.Cgroup{parent, child} {
+			r, err := c.Resources()
+			require.NoError(t, err)
+			require.Equal(t, set.CPUSet.CPUs, r.CPUSet.CPUs)
+		}
+	}
+	if parent.Mode() == cgroups.Unified {
+		return // a v2 child may have more: what holds is what both have
+	}
+	// One alone is refused with the reason, and nothing stays of it.
+	before := fake.Tree()
+	_, err := parent.Update(t.Context(), cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(0)}, PIDs: cgroups.PIDs{Max: cgroups.Count(5)}})
+	require.ErrorIs(t, err, syscall.EBUSY)
+	require.ErrorContains(t, err, "a child group has more")
+	require.Equal(t, before, fake.Tree())
+	_, err = child.Update(t.Context(), cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(7)}, PIDs: cgroups.PIDs{Max: cgroups.Count(5)}})
+	require.ErrorIs(t, err, syscall.EACCES)
+	require.ErrorContains(t, err, "not a subset of the parent's")
+	require.Equal(t, before, fake.Tree())
+}
+
+func exchangedCPUs(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	other := group(t, fake, "other")
+	a, b := cgroups.SetOf(0, 1), cgroups.SetOf(2, 3)
+	for range 3 {
+		_, err := fake.Root().UpdateAll(t.Context(), []cgroups.GroupResources{
+			{Cgroup: c, Resources: cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: a}}},
+			{Cgroup: other, Resources: cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: b}}},
+		})
+		require.NoError(t, err)
+		r, err := c.Resources()
+		require.NoError(t, err)
+		require.Equal(t, a, r.CPUSet.CPUs)
+		a, b = b, a
+	}
+}
+
+// raisedTogether: at no moment has the child more than its parent.
+func raisedTogether(t *testing.T, fake *cgroupstest.Fake, _ *cgroups.Cgroup) {
+	parent, child := nest(t, fake, 0)
+	both := func(n uint64) []cgroups.GroupResources {
+		max := cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(n * mib)}}
+		return []cgroups.GroupResources{{Cgroup: child, Resources: max}, {Cgroup: parent, Resources: max}}
+	}
+	_, err := fake.Root().UpdateAll(t.Context(), both(64))
+	require.NoError(t, err)
+	fake.Writes()
+	_, err = fake.Root().UpdateAll(t.Context(), both(128))
+	require.NoError(t, err)
+	writes := fake.Writes()
+	require.Len(t, writes, 2)
+	assert.Contains(t, writes[0], "parent/memory.", "growing begins above")
+	_, err = fake.Root().UpdateAll(t.Context(), both(64))
+	require.NoError(t, err)
+	writes = fake.Writes()
+	require.Len(t, writes, 2)
+	assert.Contains(t, writes[0], "child/memory.", "shrinking begins below")
+	pids, err := child.Procs(nil)
+	require.NoError(t, err)
+	assert.True(t, fake.Alive(pids[0]))
+}
+
+// frozenStays: updates, several at once, one of them failing, leave a frozen
+// group frozen and write nothing about it.
+func frozenStays(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	update(t, fake, c, cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: cgroups.SetOf(3)}})
+	require.NoError(t, c.Freeze(t.Context()))
+	fake.Writes()
+	fake.Fail("pids.max", syscall.EIO).At(2)
+	done := make(chan error)
+	for i := range 4 {
+		go func() {
+			_, err := c.Update(context.Background(), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(uint64(5 + i))}})
+			done <- err
+		}()
+	}
+	failed := 0
+	for range 4 {
+		if err := <-done; err != nil {
+			require.ErrorIs(t, err, syscall.EIO)
+			failed++
+		}
+	}
+	assert.Equal(t, 1, failed)
+	update(t, fake, c, limits())
+	for _, w := range fake.Writes() {
+		assert.NotContains(t, w, "freeze", w)
+	}
+	frozen, err := c.Frozen()
+	require.NoError(t, err)
+	assert.True(t, frozen)
+	require.NoError(t, c.Thaw(t.Context()))
+}
+
+func highStays(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	high := cgroups.Resources{Memory: cgroups.Memory{High: cgroups.Bytes(32 * mib)}}
+	if c.Mode() != cgroups.Unified {
+		refused(t, fake, c, high, cgroups.ErrNotSupported)
+		return
+	}
+	update(t, fake, c, high)
+	update(t, fake, c, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(64 * mib)}})
+	r, err := c.Resources()
+	require.NoError(t, err)
+	assert.Equal(t, cgroups.Bytes(32*mib), r.Memory.High)
+}
+
+// triggers: the last digit arrives, and what needs a capability says so.
+func triggers(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	fake.Writes()
+	n, err := c.OpenTrigger(cgroups.PressureMemory, cgroups.Trigger{Stall: 150 * time.Millisecond, Window: 2 * time.Second})
+	require.NoError(t, err)
+	require.NoError(t, n.Close())
+	assert.Equal(t, []string{"web/memory.pressure=some 150000 2000000\x00"}, fake.Writes())
+	_, err = c.OpenTrigger(cgroups.PressureMemory, cgroups.Trigger{Stall: 150 * time.Millisecond, Window: time.Second})
+	require.ErrorIs(t, err, cgroups.ErrNotSupported)
+	require.ErrorContains(t, err, "CAP_SYS_RESOURCE")
 }
