@@ -24,7 +24,7 @@ var cgroupfsFaults = []struct {
 }{
 	{"a write in the middle fails", halfDone},
 	{"a limit below what is in use", belowUsage},
-	{"memory and swap in the wrong order", memoryAndSwap},
+	{"memory and swap in the wrong order", onFake(memoryAndSwap)},
 	{"a child has more than its parent", childAboveParent},
 	{"no CPUs", emptyCPUSet},
 	{"removed underneath", removedUnderneath},
@@ -39,7 +39,7 @@ var cgroupfsFaults = []struct {
 	{"read fails in the middle", readFails},
 	{"blocked", blocked},
 	{"killed by its limit at once", oomAfterExit},
-	{"devices that change under an update", devicesRepeated},
+	{"devices that change under an update", onFake(devicesRepeated)},
 	{"no pressure", noPressure},
 	{"a process that does not die", stuckProcess},
 	{"frozen from outside", frozenOutside},
@@ -51,8 +51,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func memoryAndSwap(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
-	for _, m := range []cgroups.Memory{
+func memoryAndSwap(t *testing.T, m machine, c *cgroups.Cgroup) {
+	for _, mem := range []cgroups.Memory{
 		{Max: cgroups.Bytes(64 * mib), Swap: cgroups.Bytes(16 * mib)},
 		{Max: cgroups.Bytes(256 * mib), Swap: cgroups.Bytes(16 * mib)},
 		{Max: cgroups.Bytes(32 * mib), Swap: cgroups.Bytes(0)},
@@ -61,12 +61,12 @@ func memoryAndSwap(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 		{Max: cgroups.Max(), Swap: cgroups.Max()},
 		{Max: cgroups.Bytes(8 * mib), Swap: cgroups.Bytes(8 * mib)},
 	} {
-		update(t, fake, c, cgroups.Resources{Memory: m})
+		update(t, m, c, cgroups.Resources{Memory: mem})
 		r, err := c.Resources()
 		require.NoError(t, err)
-		assert.Equal(t, m.Max, r.Memory.Max)
-		if !m.Swap.IsZero() {
-			assert.Equal(t, m.Swap, r.Memory.Swap)
+		assert.Equal(t, mem.Max, r.Memory.Max)
+		if !mem.Swap.IsZero() {
+			assert.Equal(t, mem.Swap, r.Memory.Swap)
 		}
 	}
 }
