@@ -48,7 +48,7 @@ func (e *explainer) ladderOfProcess(h *hierarchy) ([]rung, error) {
 	if len(pids) > 0 {
 		pid = pids[0]
 	}
-	all, err := memberships(strconv.Itoa(pid))
+	all, err := e.c.root.memberships(strconv.Itoa(pid))
 	if err != nil {
 		return nil, err
 	}

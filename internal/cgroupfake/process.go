@@ -4,6 +4,7 @@ package cgroupfake
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,7 +172,7 @@ func (m *Machine) Memberships(pid string) (string, error) {
 	var p *process
 	if pid != "self" {
 		n, err := strconv.Atoi(pid)
-		if p = m.procs[n]; err != nil || p == nil {
+		if p = m.procs[n]; err != nil || p == nil && n != os.Getpid() {
 			return "", syscall.ESRCH
 		}
 	}
