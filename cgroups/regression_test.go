@@ -66,8 +66,9 @@ var regressions = []struct {
 // elsewhere are the threads of the same list that no test here can be about, and
 // where they are met.
 var elsewhere = []struct{ threads, why string }{
-	{"runc-3579 runc-2812 k8s-129152 k8s-133012 enhancements-5368", "gradual shrinking, which looks again at each step: the tests of Shrink"},
-	{"lxd-13147 containarium-1454 enhancements-2570", "memory.high as a resting value: an update never leaves one behind that was not asked for; TestShrinkPlan"},
+	{"runc-3579 runc-2812 lxd-13147", "gradual shrinking, which looks again at each step: TestShrinkThreads"},
+	{"k8s-129152 k8s-133012 enhancements-5368", "the kubelet's side of the same"},
+	{"containarium-1454 enhancements-2570", "memory.high as a resting value: a shrink leaves none behind that was not asked for, see shrink_test.go"},
 	{"moby-30121 runc-1605 runc-1917 runc-3708 runc-4568 runc-4612 systemd-25095 systemd-38648 k8s-104289", "systemd as the owner of the tree, which rewrites what it made"},
 	{"k8s-116826 k8s-132851 k8s-126033 containerd-13733", "races inside the kubelet and containerd"},
 	{"koordinator-2306 koordinator-3176", "two controllers of one embedder"},
