@@ -4,7 +4,6 @@ package cgroups
 
 import (
 	"math"
-	"sort"
 	"strconv"
 )
 
@@ -58,11 +57,18 @@ func weightOfShares(shares uint64) uint16 {
 	return uint16(math.Ceil(math.Pow(10, (l*l+125*l)/612-7.0/34)))
 }
 
-// sharesOf is the largest number of shares that has the weight.
+// sharesOf is the largest number of shares that has the weight: the curve's
+// inverse, or next to it.
 func sharesOf(w uint16) uint64 {
-	return minShares - 1 + uint64(sort.Search(maxShares-minShares+1, func(i int) bool {
-		return weightOfShares(uint64(i)+minShares) > w
-	}))
+	l := (math.Sqrt(125*125+4*612*(math.Log10(float64(w))+7.0/34)) - 125) / 2
+	shares := min(max(uint64(math.Exp2(l)), minShares), maxShares)
+	for shares > minShares && weightOfShares(shares) > w {
+		shares--
+	}
+	for shares < maxShares && weightOfShares(shares+1) <= w {
+		shares++
+	}
+	return shares
 }
 
 func bandwidthV1(p *planner) (b bandwidth, err error) {

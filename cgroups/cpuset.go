@@ -39,32 +39,39 @@ func (p *planner) cpuset(c CPUSet) error {
 	return nil
 }
 
-// set plans one list. v2 keeps nothing for "as the parent"; v1 has no such
-// state, and needs a list wherever there are processes.
+// set plans one list. v2 keeps nothing for "as the parent", but takes nothing
+// only while the group has no processes; v1 has no such state, and needs a list
+// wherever there are processes.
 func (p *planner) set(version int, file string, s Set, partition Partition) error {
 	if s.IsZero() {
 		return nil
 	}
+	old, err := p.knob(ControllerCPUSet, file, file)
+	if err != nil {
+		return err
+	}
 	want, why := s.list, ""
-	if s.IsDefault() && version == 1 {
-		parent, err := p.parentSet(file)
-		if err != nil {
+	if s.IsDefault() && (old != "" || version == 1) {
+		if want, why, err = p.likeParent(version, file); err != nil {
 			return err
 		}
-		want, why = parent, "what the parent has now: cgroup v1 cannot follow it"
 	}
-	old, err := p.knob(ControllerCPUSet, file, file)
-	if err != nil || old == want {
-		return err
+	if old == want {
+		return nil
 	}
 	c := Change{
 		Controller: ControllerCPUSet, Knob: file, File: file, Old: old, New: want, Why: why,
 	}
 	if want == "" {
-		c.New = "\n" // a write of nothing is no write
+		c.New = emptyList
 	}
 	if old == "" {
-		c.undo = []write{{file: file, data: "\n"}}
+		c.undo = []write{{file: file, data: emptyList}}
+		if version == 2 {
+			if c.undo[0].instead, err = p.read(ControllerCPUSet, "../"+file+effective); err != nil {
+				return err
+			}
+		}
 	}
 	// CPUs that a partition cannot have make it invalid without a word.
 	if version == 2 && file == "cpuset.cpus" && partition != PartitionMember {
@@ -76,13 +83,33 @@ func (p *planner) set(version int, file string, s Set, partition Partition) erro
 	return nil
 }
 
-// parentSet is the list that the parent has, or gets in the same update.
-func (p *planner) parentSet(file string) (string, error) {
+const (
+	emptyList = "\n" // a write of nothing is no write
+	effective = ".effective"
+)
+
+// likeParent is the list that means "as the parent".
+func (p *planner) likeParent(version int, file string) (list, why string, err error) {
+	if version == 1 {
+		list, err = p.parentSet(file, file)
+		return list, "what the parent has now: cgroup v1 cannot follow it", err
+	}
+	events, err := p.read(ControllerCPUSet, "cgroup.events")
+	if populated, _ := lineOf(events, "populated"); err != nil || populated != "1" {
+		return "", "", err
+	}
+	// validate_change in kernel/cgroup/cpuset.c.
+	list, err = p.parentSet(file, file+effective)
+	return list, "what the parent has now: the kernel refuses an empty list while the group has processes", err
+}
+
+// parentSet is the list that the parent gets in the same update, or has now.
+func (p *planner) parentSet(file, now string) (string, error) {
 	for i := range p.changes {
 		c := &p.changes[i]
-		if c.Controller == ControllerCPUSet && c.File == file && c.place == path.Dir(p.place(ControllerCPUSet)) {
+		if c.Controller == ControllerCPUSet && c.File == file && c.want != "" && c.place == path.Dir(p.place(ControllerCPUSet)) {
 			return c.want, nil
 		}
 	}
-	return p.read(ControllerCPUSet, "../"+file)
+	return p.read(ControllerCPUSet, "../"+now)
 }

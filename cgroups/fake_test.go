@@ -34,7 +34,9 @@ type fakeTree struct {
 	up   *fakeTree
 	kids []*fakeTree
 	gone bool
-	log  *fakeLog // of a tree
+
+	populated bool     // has processes
+	log       *fakeLog // of a tree
 
 	anon, cache uint64 // what memory is used for; cache can be reclaimed
 	swap        uint64 // anonymous memory that can go to swap
@@ -60,7 +62,9 @@ type fakeTree struct {
 // fakeLog is what was written in a tree, and what then held in all of it.
 type fakeLog struct {
 	writes []string
+	n      int
 	after  func()
+	fault  func(n int) (err error, takes bool) // as in a group, for all of them
 }
 
 const fakePage = 4096
@@ -87,7 +91,7 @@ func planFamily(groups []*fakeTree, wants map[string]Resources) ([]Change, error
 	var named []group
 	for _, f := range groups {
 		if r, ok := wants[f.name]; ok {
-			named = append(named, group{f, f.name, r})
+			named = append(named, group{f, f.name, &r})
 		}
 	}
 	return plan(fakePage, named, UpdateConfig{})
@@ -166,7 +170,7 @@ func (f *fakeTree) below(Controller) (names []string) {
 
 // planOf plans for one group.
 func planOf(t tree, r Resources) ([]Change, error) {
-	return plan(fakePage, []group{{t, "fake", r}}, UpdateConfig{})
+	return plan(fakePage, []group{{t, "fake", &r}}, UpdateConfig{})
 }
 
 func (f *fakeTree) read(_ Controller, file string) (string, error) {
@@ -175,6 +179,7 @@ func (f *fakeTree) read(_ Controller, file string) (string, error) {
 		if files, file = f.parent, rest; f.up != nil {
 			return f.up.read(0, file)
 		}
+		file = strings.TrimSuffix(file, effective)
 	} else if name, rest, ok := strings.Cut(file, "/"); ok && name != "" {
 		for _, k := range f.kids {
 			if path.Base(k.name) == name {
@@ -185,6 +190,10 @@ func (f *fakeTree) read(_ Controller, file string) (string, error) {
 		files, file = f.top, rest
 	}
 	switch file {
+	case "cgroup.events":
+		return map[bool]string{false: "populated 0\nfrozen 0", true: "populated 1\nfrozen 0"}[f.populated], nil
+	case "cpuset.cpus.effective", "cpuset.mems.effective":
+		return f.effective(strings.TrimSuffix(file, effective)), nil
 	case usageFile, usageV1, memswUsageV1:
 		return strconv.FormatUint(f.anon+f.cache, 10), nil
 	case "memory.stat":
@@ -208,13 +217,18 @@ func (f *fakeTree) write(_ Controller, file, data string) error {
 		if f.log.after != nil {
 			defer f.log.after()
 		}
+		f.log.n++
 	}
 	if f.gone {
 		return &goneError{&FileError{Op: "write", Path: file, Data: data, Err: syscall.ENODEV}}
 	}
 	var injected error
-	if f.fault != nil {
-		err, takes := f.fault(len(f.writes)-1, file)
+	fault := f.fault
+	if f.log != nil && f.log.fault != nil {
+		fault = func(int, string) (error, bool) { return f.log.fault(f.log.n - 1) }
+	}
+	if fault != nil {
+		err, takes := fault(len(f.writes)-1, file)
 		if err != nil && !takes {
 			return &FileError{Op: "write", Path: file, Data: data, Err: err}
 		}
@@ -291,7 +305,7 @@ func (f *fakeTree) take(file, data string) error {
 	case periodV1:
 		return f.bandwidthV1(bandwidth{f.amount(quotaV1), n})
 	case "cpuset.cpus", "cpuset.mems":
-		if f.v == 1 && data == "" {
+		if data == "" && (f.v == 1 || f.populated && f.files[file] != "") {
 			return syscall.ENOSPC
 		}
 		if err := f.nested(file, data); err != nil {
@@ -431,6 +445,18 @@ func (f *fakeTree) shareBelow() float64 {
 		most = max(most, k.shareBelow())
 	}
 	return most
+}
+
+// effective is what the group has of a list. Nobody here asks for what the parent
+// has not.
+func (f *fakeTree) effective(file string) string {
+	switch {
+	case f.files[file] != "":
+		return f.files[file]
+	case f.up != nil:
+		return f.up.effective(file)
+	}
+	return f.parent[file]
 }
 
 // nested is what v1's kernel says to a list that does not lie between the

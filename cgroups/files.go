@@ -8,8 +8,10 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
 )
@@ -21,9 +23,10 @@ const mostHeldKnobs = 12
 
 // knobFiles are the files of knobs that updates keep open for the next one.
 type knobFiles struct {
-	mu     sync.Mutex
+	files atomic.Pointer[[]knobFile] // at most mostHeldKnobs; replaced, never changed
+
+	mu     sync.Mutex // held for replacing
 	closed bool
-	files  []knobFile // at most mostHeldKnobs
 }
 
 type knobFile struct {
@@ -33,38 +36,33 @@ type knobFile struct {
 	*kernfs.File
 }
 
-// get returns the file if it is held.
-func (k *knobFiles) get(n *node, name string) *kernfs.File {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i := range k.files {
-		if f := &k.files[i]; f.n == n && f.name == name {
-			return f.File
+// get returns the file if it is held, or nil.
+func (k *knobFiles) get(n *node, name string) *knobFile {
+	files := k.files.Load()
+	if files == nil {
+		return nil
+	}
+	for i := range *files {
+		if f := &(*files)[i]; f.n == n && f.name == name {
+			return f
 		}
 	}
 	return nil
-}
-
-// path is the full name of the file if it is held.
-func (k *knobFiles) path(n *node, name string) (path string, ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i := range k.files {
-		if f := &k.files[i]; f.n == n && f.name == name {
-			return f.path, true
-		}
-	}
-	return "", false
 }
 
 // keep takes ownership of f if there is room.
 func (k *knobFiles) keep(b *budget, n *node, name string, f *kernfs.File) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || len(k.files) >= mostHeldKnobs || !b.take(1) {
+	var files []knobFile
+	if held := k.files.Load(); held != nil {
+		files = *held
+	}
+	if k.closed || len(files) >= mostHeldKnobs || !b.take(1) {
 		return false
 	}
-	k.files = append(k.files, knobFile{n, name, f.Path(), f})
+	files = append(slices.Clip(files), knobFile{n, name, f.Path(), f})
+	k.files.Store(&files)
 	return true
 }
 
@@ -73,12 +71,15 @@ func (k *knobFiles) close(b *budget) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
-	b.give(len(k.files))
+	files := k.files.Swap(nil)
+	if files == nil {
+		return nil
+	}
+	b.give(len(*files))
 	var errs []error
-	for _, f := range k.files {
+	for _, f := range *files {
 		errs = append(errs, f.Close())
 	}
-	k.files = nil
 	return errors.Join(errs...)
 }
 
@@ -152,8 +153,8 @@ func (t *groupTree) version(ctl Controller) int {
 
 func (t *groupTree) path(ctl Controller, file string) string {
 	if n := t.in(ctl); n != nil {
-		if path, ok := t.c.knobs.path(n, file); ok {
-			return path
+		if f := t.c.knobs.get(n, file); f != nil {
+			return f.path
 		}
 		return n.dir.Join(file)
 	}
@@ -191,7 +192,7 @@ func (t *groupTree) below(ctl Controller) []string {
 // file returns the file and whether the caller has to close it.
 func (t *groupTree) file(n *node, name string) (f *kernfs.File, mine bool, err error) {
 	if f := t.c.knobs.get(n, name); f != nil {
-		return f, false, nil
+		return f.File, false, nil
 	}
 	for _, f := range t.own {
 		if f.n == n && f.name == name {
@@ -219,7 +220,7 @@ func (t *groupTree) file(n *node, name string) (f *kernfs.File, mine bool, err e
 
 // readOnly reports whether the kernel has no writer for the file.
 func readOnly(name string) bool {
-	return name == usageFile || name == devicesList || strings.HasSuffix(name, ".stat") ||
+	return name == usageFile || name == devicesList || name == "cgroup.events" || strings.HasSuffix(name, effective) || strings.HasSuffix(name, ".stat") ||
 		strings.HasSuffix(name, ".usage_in_bytes") || strings.HasSuffix(name, ".current")
 }
 

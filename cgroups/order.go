@@ -45,19 +45,23 @@ func (p *planner) order() {
 		p.widen()
 		p.explainOrder()
 	}
-	by := func(a, b Change) int {
-		if d := cmp.Compare(a.stage, b.stage); d != 0 {
-			return d
-		}
-		if d := strings.Compare(a.place, b.place); a.stage.bottomUp() {
-			return -d
-		} else {
-			return d
+	for i := 1; i < len(p.changes); i++ {
+		if p.changes[i-1].turn(&p.changes[i]) > 0 { // else there is nothing to sort, as most often
+			slices.SortStableFunc(p.changes, func(a, b Change) int { return a.turn(&b) })
+			return
 		}
 	}
-	if !slices.IsSortedFunc(p.changes, by) {
-		slices.SortStableFunc(p.changes, by)
+}
+
+// turn compares when c and o have their turns.
+func (c *Change) turn(o *Change) int {
+	if c.stage != o.stage {
+		return cmp.Compare(c.stage, o.stage)
 	}
+	if c.stage.bottomUp() {
+		return strings.Compare(o.place, c.place)
+	}
+	return strings.Compare(c.place, o.place)
 }
 
 // isBelow reports whether the group at path is below the one at above.

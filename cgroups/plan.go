@@ -3,7 +3,6 @@
 package cgroups
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,6 +85,7 @@ func (c *Change) same(o *Change) bool {
 type write struct {
 	file, data string
 	guard      guard
+	instead    string // what undoing writes where the kernel refuses to have a list empty again
 }
 
 // guard forbids a write while the number in file is above limit: a
@@ -160,7 +160,7 @@ type tree interface {
 type group struct {
 	tree
 	path string
-	want Resources
+	want *Resources
 }
 
 // planner collects changes. It reads the groups and writes nothing, so the same
@@ -181,7 +181,7 @@ func plan(page uint64, groups []group, cfg UpdateConfig) ([]Change, error) {
 	var errs []error
 	for i := range groups {
 		p.tree, p.cgroup = groups[i].tree, groups[i].path
-		if err := p.group(&groups[i].want); err != nil {
+		if err := p.group(groups[i].want); err != nil {
 			errs = append(errs, fmt.Errorf("plan for cgroup %s: %w", p.cgroup, err))
 		}
 	}
@@ -254,7 +254,12 @@ func (p *planner) add(c Change) {
 	c.Cgroup, c.in = p.cgroup, p.tree
 	c.Path, c.place = p.path(c.Controller, c.File), p.place(c.Controller)
 	if c.canon == nil {
-		c.want, c.was = strings.TrimSpace(c.New), cmp.Or(c.was, c.Old)
+		if c.want = c.New; c.New == emptyList {
+			c.want = ""
+		}
+		if c.was == "" {
+			c.was = c.Old
+		}
 	}
 	if p.changes == nil {
 		p.changes = make([]Change, 0, 8)

@@ -4,10 +4,12 @@ package cgroups
 
 import (
 	"errors"
+	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -241,4 +243,100 @@ func TestUpdateErrorTellsWhatHolds(t *testing.T) {
 	require.Len(t, u.Undone, 1)
 	assert.Equal(t, "100", f.files["cpu.weight"])
 	assert.Equal(t, "0", f.files["cpu.idle"])
+}
+
+// TestTreeStaysWithin takes a tree through random plans. What a group may have
+// is never more than what the group above has, on the way as little as before
+// and after.
+func TestTreeStaysWithin(t *testing.T) {
+	for version := 1; version <= 2; version++ {
+		r := randomResources{rand.New(rand.NewPCG(2, uint64(version))), version}
+		groups := newFamily(t, version, family...)
+		rounds := 500
+		if testutil.Emulated() {
+			rounds /= 20
+		}
+		checked := 0
+		for range rounds {
+			changes, err := planFamily(groups, r.tree())
+			if err != nil {
+				continue
+			}
+			before := withinParents(groups)
+			var steps []map[string]bool
+			groups[0].log.after = func() { steps = append(steps, withinParents(groups)) }
+			err = apply(t.Context(), changes)
+			groups[0].log.after = nil
+			if err != nil {
+				continue // it may have failed in between
+			}
+			after := withinParents(groups)
+			for name, held := range before {
+				for i, step := range steps {
+					require.True(t, step[name] || !held || !after[name], "%s is above its parent's after write %d of\n%s", name, i+1, Plan{Changes: changes})
+				}
+				checked += len(steps)
+			}
+		}
+		assert.Greater(t, checked, 30*rounds)
+	}
+}
+
+// withinParents says of each limit of each group whether it is within that of the
+// parent.
+func withinParents(groups []*fakeTree) map[string]bool {
+	all := make(map[string]bool)
+	for _, f := range groups {
+		if f.up == nil {
+			continue
+		}
+		for _, file := range []string{"pids.max", maxFile, "memory.low", "memory.min", limitV1, memswV1} {
+			if _, ok := f.files[file]; ok {
+				all[f.name+" "+file] = f.amount(file) <= f.up.amount(file)
+			}
+		}
+		if f.v == 2 {
+			b, _ := parseCPUMax(f.files["cpu.max"])
+			up, _ := parseCPUMax(f.up.files["cpu.max"])
+			all[f.name+" cpu.max"] = b.ratio() <= up.ratio()
+		}
+	}
+	return all
+}
+
+// TestKoordinator1460CPUSetCleared: v2 takes no empty list while the group has
+// processes, neither to clear it nor to undo the first list.
+func TestKoordinator1460CPUSetCleared(t *testing.T) {
+	groups := newFamily(t, 2, "p", "p/a")
+	pod, a := groups[0], groups[1]
+	pod.files["cpuset.cpus"], a.files["cpuset.cpus"], a.populated = "0-3", "1", true
+	wants := map[string]Resources{"p/a": {CPUSet: CPUSet{CPUs: DefaultSet()}}}
+	changes, err := planFamily(groups, wants)
+	require.NoError(t, err)
+	require.NoError(t, apply(t.Context(), changes))
+	assert.Equal(t, "0-3", a.files["cpuset.cpus"])
+	assert.Contains(t, changes[0].Why, "refuses an empty list")
+	changes, err = planFamily(groups, wants)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+
+	a.files["cpuset.cpus"] = ""
+	changes, err = planFamily(groups, wants)
+	require.NoError(t, err)
+	require.Empty(t, changes, "it is as the parent is")
+	wants["p/a"] = Resources{CPUSet: CPUSet{CPUs: SetOf(2)}, Memory: Memory{Max: Bytes(1 << 30)}}
+	changes, err = planFamily(groups, wants)
+	require.NoError(t, err)
+	pod.log.n = 0
+	pod.log.fault = func(n int) (error, bool) {
+		if n == 1 {
+			return errInjected, false
+		}
+		return nil, true
+	}
+	var u *UpdateError
+	require.ErrorAs(t, apply(t.Context(), changes), &u)
+	require.ErrorIs(t, u.Undo, syscall.ENOSPC)
+	require.Len(t, u.Left, 1)
+	assert.Equal(t, [2]string{"", "0-3"}, [2]string{u.Left[0].Old, u.Left[0].Now}, "as good as it gets")
 }

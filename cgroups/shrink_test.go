@@ -48,7 +48,7 @@ func (s shrinker) each(t *testing.T, test func(t *testing.T, f *fakeTree)) {
 }
 
 func shrinkFake(ctx context.Context, f *fakeTree, to uint64, cfg UpdateConfig) (Change, error) {
-	changes, err := plan(fakePage, []group{{f, "fake", Resources{Memory: Memory{Max: Bytes(to)}}}}, cfg)
+	changes, err := plan(fakePage, []group{{f, "fake", &Resources{Memory: Memory{Max: Bytes(to)}}}}, cfg)
 	if err != nil {
 		return Change{}, err
 	}
@@ -239,7 +239,7 @@ func TestShrinkRefuse(t *testing.T) {
 
 			// The group grows between the plan and the write.
 			before := f.state()
-			changes, err := plan(fakePage, []group{{f, "fake", Resources{Memory: Memory{Max: Bytes(32 << 20)}}}}, UpdateConfig{Shrink: Refuse})
+			changes, err := plan(fakePage, []group{{f, "fake", &Resources{Memory: Memory{Max: Bytes(32 << 20)}}}}, UpdateConfig{Shrink: Refuse})
 			require.NoError(t, err)
 			f.anon += 26 << 20
 			require.ErrorIs(t, apply(t.Context(), changes), ErrInUse)

@@ -68,8 +68,10 @@ type transaction struct {
 	cfg    UpdateConfig
 	locked int // trees whose groups no other update changes meanwhile
 
-	oneTree  [1]groupTree // for one group, without allocating
-	oneGroup [1]group
+	// For one group, without allocating each.
+	oneWanted [1]GroupResources
+	oneTree   [1]groupTree
+	oneGroup  [1]group
 }
 
 // begin checks what is wanted.
@@ -107,16 +109,17 @@ func (c *Cgroup) begin(r Resources) (*transaction, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	t := &transaction{wanted: []GroupResources{{c, r}}}
-	t.trees, t.groups = t.oneTree[:], t.oneGroup[:]
+	t := &transaction{oneWanted: [1]GroupResources{{c, r}}}
+	t.wanted, t.trees, t.groups = t.oneWanted[:], t.oneTree[:], t.oneGroup[:]
 	t.open()
 	return t, nil
 }
 
 func (t *transaction) open() {
-	for i, g := range t.wanted {
+	for i := range t.wanted {
+		g := &t.wanted[i]
 		t.trees[i].open(g.Cgroup)
-		t.groups[i] = group{&t.trees[i], g.Cgroup.path, g.Resources}
+		t.groups[i] = group{&t.trees[i], g.Cgroup.path, &g.Resources}
 	}
 }
 

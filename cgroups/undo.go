@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // UpdateError says how far an update came, and what holds after it: everything
@@ -109,7 +110,12 @@ func (c *Change) takeBack() error {
 	}
 	var errs []error
 	for _, w := range c.undo {
-		errs = append(errs, do(c.in, c.Controller, w))
+		err := do(c.in, c.Controller, w)
+		if w.instead != "" && errors.Is(err, syscall.ENOSPC) {
+			w.data = w.instead
+			_ = do(c.in, c.Controller, w) // which is not what was there; that is an error still
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -69,6 +69,19 @@ func (c *Cgroup) UpdateWith(ctx context.Context, r Resources, cfg UpdateConfig) 
 // apply writes the changes, reads them back and fills in what holds now. On
 // failure it undoes what it did, in reverse, and returns an [UpdateError].
 func apply(ctx context.Context, changes []Change) error {
+	if err := writeAll(ctx, changes); err != nil {
+		return err
+	}
+	for i := len(changes) - 1; i >= 0; i-- {
+		if err := changes[i].readBack(); err != nil {
+			return failed(changes, i, len(changes), err)
+		}
+	}
+	return nil
+}
+
+// writeAll writes the changes, or undoes what it did.
+func writeAll(ctx context.Context, changes []Change) error {
 	for i := range changes {
 		c := &changes[i]
 		err := ctx.Err()
@@ -80,15 +93,10 @@ func apply(ctx context.Context, changes []Change) error {
 		case c.slow:
 			err = c.in.writeSlow(ctx, c.Controller, c.File, c.New, 0)
 		default:
-			err = do(c.in, c.Controller, write{c.File, c.New, c.guard})
+			err = do(c.in, c.Controller, write{file: c.File, data: c.New, guard: c.guard})
 		}
 		if err != nil {
 			return failed(changes, i, i, err)
-		}
-	}
-	for i := len(changes) - 1; i >= 0; i-- {
-		if err := changes[i].readBack(); err != nil {
-			return failed(changes, i, len(changes), err)
 		}
 	}
 	return nil

@@ -60,16 +60,33 @@ func BenchmarkUpdate(b *testing.B) {
 		_, err := c.Update(b.Context(), wants[i])
 		require.NoError(b, err)
 	}
-	b.Run("writes held", func(b *testing.B) {
-		var files []*kernfs.File
-		for _, ch := range plans[0] {
-			f, err := c.node(ch.Controller).dir.Open(ch.File, os.O_RDWR)
-			require.NoError(b, err)
-			defer f.Close()
-			files = append(files, f)
+	b.Run("writes alone", func(b *testing.B) {
+		t := filesOf(c)
+		t.update = true
+		defer t.close()
+		for i := range plans {
+			for j := range plans[i] {
+				plans[i][j].in = t
+			}
 		}
 		for i := 0; b.Loop(); i++ {
-			for j, f := range files {
+			if err := writeAll(b.Context(), plans[i%2]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("writes held", func(b *testing.B) {
+		var files [2][]*kernfs.File
+		for i := range plans {
+			for _, ch := range plans[i] {
+				f, err := c.node(ch.Controller).dir.Open(ch.File, os.O_RDWR)
+				require.NoError(b, err)
+				defer f.Close()
+				files[i] = append(files[i], f)
+			}
+		}
+		for i := 0; b.Loop(); i++ {
+			for j, f := range files[i%2] {
 				if err := f.Write(plans[i%2][j].New); err != nil {
 					b.Fatal(err)
 				}

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// family makes a group with two children, "a" and "b".
-func family(tb testing.TB, r *Root, want Controllers) (groups [3]*Cgroup) {
+// family3 makes a group with two children, "a" and "b".
+func family3(tb testing.TB, r *Root, want Controllers) (groups [3]*Cgroup) {
 	tb.Helper()
 	groups[0] = newGroup(tb, r, want)
 	for i, name := range []string{"a", "b"} {
@@ -53,8 +53,8 @@ func TestUpdateAllTransitions(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	root := openRoot(t)
-	family := family(t, root, root.Controllers()&ControllersOf(ControllerCPU, ControllerCPUSet, ControllerMemory, ControllerPIDs))
-	groups := family[:]
+	members := family3(t, root, root.Controllers()&ControllersOf(ControllerCPU, ControllerCPUSet, ControllerMemory, ControllerPIDs))
+	groups := members[:]
 	const mib = 1 << 20
 	r := func(cpus float64, max uint64, pids uint64, set Set) Resources {
 		return Resources{
@@ -87,7 +87,7 @@ func TestUpdateAllTransitions(t *testing.T) {
 				tree := &faultyTree{groupTree: filesOf(g.Cgroup), at: at, takes: takes, count: &count}
 				tree.update = true
 				defer tree.close()
-				named = append(named, group{tree, g.Cgroup.Path(), g.Resources})
+				named = append(named, group{tree, g.Cgroup.Path(), &g.Resources})
 			}
 			changes, err := plan(pageSize, named, UpdateConfig{})
 			require.NoError(t, err)
@@ -125,8 +125,8 @@ func TestUpdateAllRefused(t *testing.T) {
 	if !ok || v != 1 {
 		testutil.Require(t, testutil.Cgroup1("cpuset"))
 	}
-	family := family(t, root, ControllersOf(ControllerCPUSet))
-	groups := family[:]
+	members := family3(t, root, ControllersOf(ControllerCPUSet))
+	groups := members[:]
 	before := familyState(t, groups)
 	_, err := root.UpdateAll(t.Context(), []GroupResources{
 		{groups[1], Resources{CPUSet: CPUSet{CPUs: SetOf(0)}}}, {groups[0], Resources{CPUSet: CPUSet{CPUs: SetOf(0)}}},
@@ -192,7 +192,7 @@ func TestUpdateAllGone(t *testing.T) {
 		tree := filesOf(g.Cgroup)
 		tree.update = true
 		defer tree.close()
-		named = append(named, group{tree, g.Cgroup.Path(), g.Resources})
+		named = append(named, group{tree, g.Cgroup.Path(), &g.Resources})
 	}
 	changes, err := plan(pageSize, named, UpdateConfig{})
 	require.NoError(t, err)
@@ -215,8 +215,8 @@ func TestUpdateFrozen(t *testing.T) {
 	testutil.CheckLeaks(t)
 	root := openRoot(t)
 	want := root.Controllers() & ControllersOf(ControllerCPU, ControllerCPUSet, ControllerMemory, ControllerPIDs, ControllerDevices, ControllerFreezer)
-	family := family(t, root, want)
-	groups := family[1:] // on v2 there are processes only at the bottom
+	members := family3(t, root, want)
+	groups := members[1:] // on v2 there are processes only at the bottom
 	for _, g := range groups {
 		do := tenant(t, g)
 		require.Equal(t, "ok", do("alive"))
@@ -257,7 +257,7 @@ func TestUpdateAllConcurrent(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	root := openRoot(t)
-	family := family(t, root, ControllersOf(ControllerPIDs)&root.Controllers())
+	members := family3(t, root, ControllersOf(ControllerPIDs)&root.Controllers())
 	requireController(t, root, ControllerPIDs)
 	errs := make(chan error)
 	for i := range 4 {
@@ -265,8 +265,8 @@ func TestUpdateAllConcurrent(t *testing.T) {
 			var err error
 			for n := range 50 {
 				all := []GroupResources{}
-				for j := range family {
-					all = append(all, GroupResources{family[(i+j)%3], Resources{PIDs: PIDs{Max: Count(uint64(100 + i*50 + n))}}})
+				for j := range members {
+					all = append(all, GroupResources{members[(i+j)%3], Resources{PIDs: PIDs{Max: Count(uint64(100 + i*50 + n))}}})
 				}
 				if _, e := root.UpdateAll(t.Context(), all); e != nil {
 					err = errors.Join(err, e)
@@ -279,7 +279,7 @@ func TestUpdateAllConcurrent(t *testing.T) {
 		require.NoError(t, <-errs)
 	}
 	var held []string
-	for _, g := range family {
+	for _, g := range members {
 		now, err := g.Resources()
 		require.NoError(t, err)
 		held = append(held, fmt.Sprint(now.PIDs.Max))

@@ -127,6 +127,9 @@ func (v *validator) io(k IO) {
 	if k.Priority > IOPriorityNoneToRT {
 		v.bad(prioKnob, k.Priority, "no such policy")
 	}
+	if len(k.Devices) == 0 {
+		return
+	}
 	seen := make(map[Device]bool, len(k.Devices))
 	for _, d := range k.Devices {
 		name := d.Device.String()
@@ -159,6 +162,9 @@ func (v *validator) io(k IO) {
 }
 
 func (v *validator) hugetlb(pages []HugeTLB) {
+	if len(pages) == 0 {
+		return
+	}
 	seen := make(map[uint64]bool, len(pages))
 	for _, h := range pages {
 		switch {
@@ -175,6 +181,9 @@ func (v *validator) hugetlb(pages []HugeTLB) {
 }
 
 func (v *validator) rdma(devices []RDMA) {
+	if len(devices) == 0 {
+		return
+	}
 	seen := make(map[string]bool, len(devices))
 	for _, d := range devices {
 		v.name(rdmaFile, d.Device, seen)
@@ -184,6 +193,9 @@ func (v *validator) rdma(devices []RDMA) {
 }
 
 func (v *validator) misc(all []Misc) {
+	if len(all) == 0 {
+		return
+	}
 	seen := make(map[string]bool, len(all))
 	for _, m := range all {
 		v.name(miscFile, m.Name, seen)

@@ -100,15 +100,16 @@ func (f *foreignUpdates) add(ctx context.Context, runtime string, pid int, comma
 	f.undo(func() error { return s.Release(context.WithoutCancel(ctx), isolation.KeepLimits) })
 	next := alternate() // one for both, so that each change is one
 	ours.do = func() error {
-		memory, pids, quota := next()
-		r := resources(memory, pids, quota)
-		r.CPU.Weight = cgroups.WeightOf(uint16(50 + pids%2))
-		r.CPUSet.CPUs = cgroups.SetOf(int(pids % 2))
+		l := next()
+		r := l.resources()
+		r.CPU.Weight = cgroups.WeightOf(uint16(50 + l.pids%2))
+		r.CPUSet.CPUs = cgroups.SetOf(int(l.pids % 2))
 		_, err := s.Update(ctx, r)
 		return err
 	}
 	theirs.do = func() error {
-		args := command(flags(next())...)
+		l := next()
+		args := command(flags(l.memory, l.pids, l.quota)...)
 		out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, out)

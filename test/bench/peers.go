@@ -34,39 +34,46 @@ func opencontainersStat(g *cgroups.Cgroup) *bench {
 	return b
 }
 
-func containerdUpdate(g *cgroups.Cgroup, next func() (memory, pids, quota int64)) *bench {
+func containerdUpdate(g *cgroups.Cgroup, next func() knobs) *bench {
 	b := &bench{name: "containerd/cgroups"}
 	period := uint64(100000)
 	if g.Mode() == cgroups.Unified {
 		m, err := cgroup2.Load("/" + g.Path())
 		b.err, b.do = err, func() error {
-			memory, pids, quota := next()
+			l := next()
+			weight := l.shares(true)
 			return m.Update(&cgroup2.Resources{
-				CPU:    &cgroup2.CPU{Max: cgroup2.NewCPUMax(&quota, &period)},
-				Memory: &cgroup2.Memory{Max: &memory}, Pids: &cgroup2.Pids{Max: pids},
+				CPU:    &cgroup2.CPU{Weight: &weight, Max: cgroup2.NewCPUMax(&l.quota, &period), Cpus: l.cpus},
+				Memory: &cgroup2.Memory{Max: &l.memory}, Pids: &cgroup2.Pids{Max: l.pids},
 			})
 		}
 		return b
 	}
 	m, err := cgroup1.Load(cgroup1.StaticPath("/" + g.Path()))
 	b.err, b.do = err, func() error {
-		memory, pids, quota := next()
+		l := next()
+		shares := l.shares(false)
 		return m.Update(&specs.LinuxResources{
-			CPU:    &specs.LinuxCPU{Quota: &quota, Period: &period},
-			Memory: &specs.LinuxMemory{Limit: &memory}, Pids: &specs.LinuxPids{Limit: &pids},
+			CPU:    &specs.LinuxCPU{Shares: &shares, Quota: &l.quota, Period: &period, Cpus: l.cpus},
+			Memory: &specs.LinuxMemory{Limit: &l.memory}, Pids: &specs.LinuxPids{Limit: &l.pids},
 		})
 	}
 	return b
 }
 
-func opencontainersUpdate(g *cgroups.Cgroup, next func() (memory, pids, quota int64)) *bench {
+func opencontainersUpdate(g *cgroups.Cgroup, next func() knobs) *bench {
 	b := &bench{name: "opencontainers/cgroups"}
 	m, err := manager.New(&oci.Cgroup{Path: "/" + g.Path(), Resources: &oci.Resources{SkipDevices: true}})
+	v2 := g.Mode() == cgroups.Unified
 	b.err, b.do = err, func() error {
-		memory, pids, quota := next()
-		return m.Set(&oci.Resources{
-			CpuQuota: quota, CpuPeriod: 100000, Memory: memory, PidsLimit: &pids, SkipDevices: true,
-		})
+		l := next()
+		r := &oci.Resources{
+			CpuQuota: l.quota, CpuPeriod: 100000, CpusetCpus: l.cpus, Memory: l.memory, PidsLimit: &l.pids, SkipDevices: true,
+		}
+		if r.CpuShares = l.shares(v2); v2 {
+			r.CpuShares, r.CpuWeight = 0, l.shares(v2)
+		}
+		return m.Set(r)
 	}
 	return b
 }

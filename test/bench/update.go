@@ -7,40 +7,58 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"golang.org/x/sys/unix"
 )
 
+// knobs are the five knobs that the comparison changes.
+type knobs struct {
+	weight              uint16 // shares, on v1, by the libraries and the raw writes
+	memory, pids, quota int64
+	cpus                string
+}
+
 // alternate gives one of two sets of limits, then the other.
-func alternate() func() (memory, pids, quota int64) {
-	n := int64(0)
-	return func() (memory, pids, quota int64) {
+func alternate() func() knobs {
+	sets := [2]knobs{{weight: 100, memory: 256 << 20, pids: 64, quota: 50000, cpus: "0"}}
+	sets[1] = knobs{weight: 200, memory: 320 << 20, pids: 65, quota: 60000, cpus: "0-" + strconv.Itoa(runtime.NumCPU()-1)}
+	n := 0
+	return func() knobs {
 		n ^= 1
-		return (256 + n*64) << 20, 64 + n, 50000 + n*10000
+		return sets[n]
 	}
 }
 
-func resources(memory, pids, quota int64) cgroups.Resources {
+func (l knobs) resources() cgroups.Resources {
+	set, _ := cgroups.ParseSet(l.cpus)
 	return cgroups.Resources{
-		CPU:    cgroups.CPU{Max: cgroups.CPUs(float64(quota) / 100000)},
-		Memory: cgroups.Memory{Max: cgroups.Bytes(uint64(memory))},
-		PIDs:   cgroups.PIDs{Max: cgroups.Count(uint64(pids))},
+		CPU:    cgroups.CPU{Weight: cgroups.WeightOf(l.weight), Max: cgroups.CPUs(float64(l.quota) / 100000)},
+		Memory: cgroups.Memory{Max: cgroups.Bytes(uint64(l.memory))},
+		PIDs:   cgroups.PIDs{Max: cgroups.Count(uint64(l.pids))},
+		CPUSet: cgroups.CPUSet{CPUs: set},
 	}
 }
 
-// updateTable compares a change of three limits. It is a first look; what is
-// asked of updates has its own measure.
+// updateTable compares a change of five limits.
 func updateTable(ctx context.Context, p *place, o options) (t *table, err error) {
+	if runtime.NumCPU() < 2 {
+		return nil, errors.New("the update of cpuset.cpus needs two CPUs")
+	}
 	s, done, err := p.subject(ctx, "update")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	g := s.Cgroup()
+	if _, err := s.Update(ctx, alternate()().resources()); err != nil { // which also brings it under cpuset
+		return nil, err
+	}
 	write, closeRaw, err := rawWrites(g, alternate())
 	if err != nil {
 		return nil, err
@@ -48,58 +66,102 @@ func updateTable(ctx context.Context, p *place, o options) (t *table, err error)
 	defer closeRaw()
 	group, sandbox := alternate(), alternate()
 	benches := []*bench{
-		{name: "caisson, the group", do: func() error { _, err := g.Update(ctx, resources(group())); return err }},
+		{name: "caisson, the group", do: func() error { return changed(g.Update(ctx, group().resources())) }},
 		{name: "raw writes", do: write},
-		{name: "caisson, the sandbox", do: func() error { _, err := s.Update(ctx, resources(sandbox())); return err }},
+		{name: "caisson, the sandbox", do: func() error { return changed(s.Update(ctx, sandbox().resources())) }},
 		containerdUpdate(g, alternate()),
 		opencontainersUpdate(g, alternate()),
 	}
 	if err := measure(ctx, benches, o.turns()); err != nil {
 		return nil, err
 	}
-	return &table{
-		Name: "update", Title: "Change the limits of cpu, memory and pids", Columns: benchColumns, Rows: benchRows(benches),
+	t = &table{
+		Name: "update", Title: "Change five limits: weight and quota of the CPU, memory, pids, CPUs", Columns: benchColumns, Rows: benchRows(benches),
 		Notes: []string{
 			"raw writes: one write each through held descriptors, neither compared before nor read back.",
+			"caisson: reads what holds, writes what differs, and reads it back.",
 			"the sandbox: with two lines of its record besides.",
 		},
-	}, nil
+	}
+	for i, r := range t.Rows {
+		switch {
+		case r.Absent != "":
+		case i == 0:
+			r.Bars = []bar{atMost("raw x", r.Values["raw x"], 3)}
+		case i > 2:
+			r.Bars = []bar{atLeast("caisson x", r.Values["caisson x"], 4)}
+		}
+	}
+	return t, nil
 }
 
-// rawWrites is a function that writes the three limits.
-func rawWrites(g *cgroups.Cgroup, next func() (memory, pids, quota int64)) (write func() error, done func(), err error) {
-	names := [3][2]string{{"cpu", "cpu.cfs_quota_us"}, {"memory", "memory.limit_in_bytes"}, {"pids", "pids.max"}}
-	if g.Mode() == cgroups.Unified {
-		names = [3][2]string{{"", "cpu.max"}, {"", "memory.max"}, {"", "pids.max"}}
+// changed makes an error of an update that had less to do than the others: each
+// finds what the contestant before it left.
+func changed(res cgroups.Result, err error) error {
+	if err != nil {
+		return err
 	}
-	var fds [3]int
-	n := 0
+	for i := range res.Changes {
+		if c := &res.Changes[i]; c.Now == c.Old {
+			return fmt.Errorf("%s was not changed", c.Path)
+		}
+	}
+	return nil
+}
+
+// rawWrites is a function that writes the five limits.
+func rawWrites(g *cgroups.Cgroup, next func() knobs) (write func() error, done func(), err error) {
+	files := []struct{ controller, v1, v2 string }{
+		{"cpu", "cpu.shares", "cpu.weight"},
+		{"cpu", "cpu.cfs_quota_us", "cpu.max"},
+		{"memory", "memory.limit_in_bytes", "memory.max"},
+		{"pids", "pids.max", "pids.max"},
+		{"cpuset", "cpuset.cpus", "cpuset.cpus"},
+	}
+	fds := make([]int, 0, len(files))
 	done = func() {
-		for _, fd := range fds[:n] {
+		for _, fd := range fds {
 			_ = unix.Close(fd)
 		}
 	}
-	for i, name := range names {
-		path := filepath.Join("/sys/fs/cgroup", name[0], g.Path(), name[1])
-		if fds[i], err = unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
+	v2 := g.Mode() == cgroups.Unified
+	for _, f := range files {
+		path := filepath.Join("/sys/fs/cgroup", f.controller, g.Path(), f.v1)
+		if v2 {
+			path = filepath.Join("/sys/fs/cgroup", g.Path(), f.v2)
+		}
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
 			done()
 			return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
-		n++
+		fds = append(fds, fd)
 	}
 	var buf []byte
+	put := func(i int) error {
+		_, err := unix.Write(fds[i], buf)
+		for err == unix.EINTR { // the runtime's own signals
+			_, err = unix.Write(fds[i], buf)
+		}
+		return err
+	}
 	return func() error {
-		memory, pids, quota := next()
-		for i, v := range [3]int64{quota, memory, pids} {
+		l := next()
+		for i, v := range [4]int64{int64(l.shares(v2)), l.quota, l.memory, l.pids} {
 			buf = strconv.AppendInt(buf[:0], v, 10)
-			_, err := unix.Write(fds[i], buf)
-			for err == unix.EINTR { // the runtime's own signals
-				_, err = unix.Write(fds[i], buf)
-			}
-			if err != nil {
+			if err := put(i); err != nil {
 				return err
 			}
 		}
-		return nil
+		buf = append(buf[:0], l.cpus...)
+		return put(4)
 	}, done, nil
+}
+
+// shares is the weight in the words of the version: v1's default is 1024.
+func (l knobs) shares(v2 bool) uint64 {
+	if v2 {
+		return uint64(l.weight)
+	}
+	return uint64(l.weight) * 1024 / 100
 }
