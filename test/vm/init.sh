@@ -75,6 +75,8 @@ mkswap /dev/vdb >/dev/null && swapon /dev/vdb || echo "@@ error swap"
 [ -b /dev/vda ] || echo "@@ error disk"
 echo "@@ up $(uname -r)"
 
+mkfifo /run/output
+
 # run USER COMMAND...: each test binary, through a pipe as under go test.
 run() {
 	user=$1
@@ -84,10 +86,19 @@ run() {
 		mkdir -p "/tmp/$user/$t" && cd "/tmp/$user/$t" && chown 1000 .
 		echo "@@ begin $user $t"
 		start=$(date +%s)
-		{ "$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} -test.skip='$skip'" 2>&1; echo $? >/run/status; } | cat
+		# What a test leaves running may hold the pipe open: it is read for a
+		# few seconds more.
+		cat </run/output &
+		reader=$!
+		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} -test.skip='$skip'" >/run/output 2>&1
+		status=$?
+		(sleep 5; kill $reader) 2>/dev/null &
+		timer=$!
+		wait $reader 2>/dev/null
+		kill $timer 2>/dev/null
 		echo
-		echo "@@ end $(cat /run/status) $(($(date +%s) - start))"
-		[ "$(cat /run/status)" = 0 ] || dmesg -c | tail -n 30
+		echo "@@ end $status $(($(date +%s) - start))"
+		[ $status = 0 ] || dmesg -c | tail -n 30
 		cd /
 	done <"/tests/list.$user"
 }

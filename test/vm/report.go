@@ -107,6 +107,10 @@ func (r *report) read(ctx context.Context, console io.Reader, seen func(line str
 	}
 	if user != "" {
 		r.count(ctx, user, pkg, output.Bytes(), false)
+		if bytes.Contains(output.Bytes(), []byte("panic: test timed out after ")) {
+			r.wrong("%s %s ran out of time:\n%s", user, pkg, tail(output.String(), 60))
+			r.runs[user].ended[pkg] = true
+		}
 	}
 	r.last = tail(output.String(), 40)
 	if errors.Is(err, io.EOF) {

@@ -96,6 +96,13 @@ func TestRestart(t *testing.T) {
 			}}, nil, []int{0, 0}, 3, "test timed out",
 		},
 		{
+			"a test that ran out of time, and then the machine hung", []script{
+				{console: up + begin("root", "a") + timeout, hangs: true},
+				{console: up + ends("root", "internal+b", pass, "0") + ends("user", "a", pass, "0") + ends("user", "internal+b", pass, "0") + "@@ done\r\n"},
+			},
+			[]string{"internal+b\n/a\ninternal+b\n"}, []int{1, 0}, 3, "ran out of time",
+		},
+		{
 			"the kernel panicked", []script{{console: up + begin("root", "a") + running + "Kernel panic - not syncing\r\n"}},
 			nil, []int{0, 0}, 0, "Kernel panic",
 		},
