@@ -163,6 +163,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 // test runs the environment's tests and reads their results off its console.
 func (m *machine) test(ctx context.Context, o options, e environment) *report {
 	r := newReport(e, m.tests, filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
+	r.silence = silenceOf(o.env)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("stopped after %v", o.timeout))
 	defer cancel()
 	r.run(ctx, o.verbose, func(ctx context.Context, todo map[string]string, console io.Writer) error {

@@ -28,6 +28,7 @@ type report struct {
 	runs    map[string]*tally // by user
 	wrongs  []string          // what makes the environment fail, besides failed tests
 	notes   []string          // what does not
+	silence time.Duration     // how long the tests may print nothing
 	last    string            // the end of the last output that no result was made of
 }
 
@@ -42,7 +43,7 @@ type tally struct {
 }
 
 func newReport(e environment, tests []testBinary, log string) *report {
-	r := &report{env: e, tests: tests, log: log, seconds: make(map[string]int), runs: make(map[string]*tally)}
+	r := &report{env: e, tests: tests, log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
 	for _, user := range users {
 		r.runs[user] = &tally{
 			classes: make(map[string]int), ended: make(map[string]bool), failures: make(map[string][]string),

@@ -79,6 +79,19 @@ func (r *report) run(ctx context.Context, verbose bool, boot func(context.Contex
 	}
 }
 
+// silenceOf is silentTests, or more where the environment of the tests gives a
+// binary more time.
+func silenceOf(env string) time.Duration {
+	for field := range strings.FieldsSeq(env) {
+		if value, ok := strings.CutPrefix(field, "TEST_TIMEOUT="); ok {
+			if d, err := time.ParseDuration(value); err == nil {
+				return max(silentTests, d+silentTests/6)
+			}
+		}
+	}
+	return silentTests
+}
+
 // attempt reads one boot, and ends it when it falls silent.
 func (r *report) attempt(
 	ctx context.Context, print func(string), boot func(context.Context, io.Writer) error,
@@ -99,7 +112,7 @@ func (r *report) attempt(
 	return r.read(context.WithoutCancel(ctx), console, func(line string, testing bool) {
 		print(line)
 		if testing {
-			silence.Reset(silentTests)
+			silence.Reset(r.silence)
 		} else {
 			silence.Reset(silentBoot)
 		}

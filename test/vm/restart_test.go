@@ -157,6 +157,14 @@ func TestPatience(t *testing.T) {
 	})
 }
 
+func TestSilenceOf(t *testing.T) {
+	for env, want := range map[string]time.Duration{
+		"": silentTests, "A=1 TEST_TIMEOUT=15m": 15*time.Minute + 30*time.Second, "TEST_TIMEOUT=10s": silentTests, "TEST_TIMEOUT=x": silentTests,
+	} {
+		assert.Equal(t, want, silenceOf(env), env)
+	}
+}
+
 func TestTimeoutOfTheWholeMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReport(environment{linux61, "v2", nil}, []testBinary{{pkg: "a"}}, filepath.Join(t.TempDir(), "log"))
