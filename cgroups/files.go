@@ -88,6 +88,7 @@ type groupTree struct {
 	c        *Cgroup
 	at       view
 	update   bool // files will be written, so they are opened for that and kept
+	fresh    bool // nobody has written to the group: it holds what the kernel gave it
 	own      []ownFile
 	programs programs
 	buf      *[]byte
@@ -228,6 +229,9 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 	n := t.in(ctl)
 	if n == nil {
 		return t.unborn(ctl, file)
+	}
+	if text, ok := freshFiles[file]; ok && t.fresh && ctl != ControllerDevices {
+		return text, nil // v1 gives a new group its parent's devices
 	}
 	if file == devicesBPF && !n.dir.IsFake() {
 		text, err := t.programs.read(n)

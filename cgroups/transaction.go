@@ -186,6 +186,9 @@ func (t *transaction) update(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	changes, err := t.changes()
+	for i := range t.trees {
+		t.trees[i].fresh = false
+	}
 	if err != nil {
 		return Result{}, err
 	}

@@ -25,19 +25,16 @@ func (i *cgroupIsolator) path(c *Container) string { return i.parent + "/" + c.S
 
 // Prepare makes the group with its limits.
 func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
-	g, err := i.root.Create(i.path(c), c.Spec.Controllers)
+	now, later := heldBack(c.Spec.Resources)
+	g, err := i.root.CreateWith(ctx, i.path(c), c.Spec.Controllers, now)
 	if err != nil {
 		return err
 	}
 	c.Cgroup = g
-	now, later := heldBack(c.Spec.Resources)
 	if !later.IsZero() {
 		// What cannot be in force is an error of Create, not of Start.
-		if _, err := g.Plan(later); err != nil {
-			return err
-		}
+		_, err = g.Plan(later)
 	}
-	_, err = g.Update(ctx, now)
 	return err
 }
 
