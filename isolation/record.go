@@ -10,6 +10,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/checkpoint"
+	"github.com/caisson-run/caisson/internal/compact"
 	"github.com/caisson-run/caisson/netns"
 )
 
@@ -154,7 +155,7 @@ func (r *record) add(e entry) error {
 }
 
 func (r *record) save(v any) error {
-	raw, err := json.Marshal(v)
+	raw, err := compact.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (r *record) save(v any) error {
 
 // later is save with the next line that is added.
 func (r *record) later(v any) error {
-	raw, err := json.Marshal(v)
+	raw, err := compact.Marshal(v)
 	if err != nil {
 		return err
 	}

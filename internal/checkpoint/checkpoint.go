@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/caisson-run/caisson/internal/compact"
 )
 
 // maxSize bounds what is read back: a log is a few kilobytes, and a file that
@@ -196,7 +198,7 @@ func (l *Log) Close() error {
 }
 
 func encode(v any) ([]byte, error) {
-	line, err := json.Marshal(v)
+	line, err := compact.Marshal(v)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import "github.com/caisson-run/caisson/internal/compact"
+
+// The lines that are written while a sandbox is made and started marshal
+// themselves, under the names of the fields' tags; see package compact.
+
+func (e entry) MarshalJSON() ([]byte, error) {
+	o := compact.NewObject(512)
+	if e.Version != 0 {
+		o.Number("v", uint64(e.Version))
+	}
+	if e.Boot != "" {
+		o.Text("boot", e.Boot)
+	}
+	if e.Spec != nil {
+		o.Object("spec", e.Spec.members)
+	}
+	o.Time("at", e.At)
+	if e.Phase != "" {
+		o.Text("phase", string(e.Phase))
+	}
+	if e.Update != nil {
+		o.Any("update", e.Update)
+	}
+	if e.Updated != nil {
+		o.Any("updated", e.Updated)
+	}
+	if e.Layers != nil {
+		o.Any("layers", e.Layers)
+	}
+	if e.Network != nil {
+		o.Any("network", e.Network)
+	}
+	if len(e.Driver) > 0 {
+		o.Raw("driver", e.Driver)
+	}
+	return o.Bytes()
+}
+
+func (s *Spec) members(o *compact.Object) {
+	o.Text("id", s.ID)
+	if s.Driver != "" {
+		o.Text("driver", s.Driver)
+	}
+	if len(s.Labels) > 0 {
+		o.Any("labels", s.Labels)
+	}
+	o.Object("process", s.Process.members)
+	if !s.Resources.IsZero() {
+		o.Any("resources", s.Resources)
+	}
+	if n := &s.Namespaces; *n.modes() != [8]NamespaceMode{} || n.UIDMap != nil || n.GIDMap != nil {
+		o.Object("namespaces", n.members)
+	}
+	if !s.Network.IsZero() {
+		o.Any("network", s.Network)
+	}
+	if s.Hostname != "" {
+		o.Text("hostname", s.Hostname)
+	}
+	if s.Controllers != 0 {
+		o.Text("controllers", s.Controllers.String())
+	}
+}
+
+func (p *Process) members(o *compact.Object) {
+	o.Texts("args", p.Args)
+	if len(p.Env) > 0 {
+		o.Texts("env", p.Env)
+	}
+	if p.Dir != "" {
+		o.Text("dir", p.Dir)
+	}
+	if p.User.UID != 0 || p.User.GID != 0 || p.User.Groups != nil {
+		o.Any("user", p.User)
+	}
+	o.Texts("capabilities", p.Capabilities)
+	if p.NewPrivileges {
+		o.True("newPrivileges")
+	}
+	if len(p.Rlimits) > 0 {
+		o.Any("rlimits", p.Rlimits)
+	}
+}
+
+func (n *Namespaces) members(o *compact.Object) {
+	for i, mode := range n.modes() {
+		if mode != NamespaceDefault {
+			o.Text(modeNames[i], mode.String())
+		}
+	}
+	if len(n.UIDMap) > 0 {
+		o.Any("uidMap", n.UIDMap)
+	}
+	if len(n.GIDMap) > 0 {
+		o.Any("gidMap", n.GIDMap)
+	}
+}
+
+var modeNames = [8]string{"pid", "mount", "ipc", "uts", "network", "cgroup", "user", "time"}
+
+func (n *Namespaces) modes() *[8]NamespaceMode {
+	return &[8]NamespaceMode{n.PID, n.Mount, n.IPC, n.UTS, n.Network, n.Cgroup, n.User, n.Time}
+}
+
+func (s nativeState) MarshalJSON() ([]byte, error) {
+	o := compact.NewObject(256)
+	o.Object("group", func(o *compact.Object) {
+		o.Number("dev", s.Group.Dev)
+		o.Number("ino", s.Group.Ino)
+	})
+	if s.Starting {
+		o.True("starting")
+	}
+	if s.PID != 0 {
+		o.Number("pid", uint64(s.PID))
+	}
+	if s.Since != 0 {
+		o.Number("since", s.Since)
+	}
+	if !s.StartedAt.IsZero() {
+		o.Time("startedAt", s.StartedAt)
+	}
+	if s.Exit != nil {
+		o.Any("exit", s.Exit)
+	}
+	if len(s.Missing) > 0 {
+		o.Any("missing", s.Missing)
+	}
+	return o.Bytes()
+}
