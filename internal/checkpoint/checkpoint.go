@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/caisson-run/caisson/internal/compact"
+	"github.com/caisson-run/caisson/internal/sys"
 )
 
 // maxSize bounds what is read back: a log is a few kilobytes, and a file that
@@ -77,7 +79,8 @@ func (d *Dir) Names() ([]string, error) {
 
 // Log is one open log. It is not safe for concurrent use.
 type Log struct {
-	f *os.File
+	path string
+	fd   *sys.FD // not an os.File: whose making and closing takes longer than the writing
 }
 
 // Create makes the log called name with its first line. It fails with an error
@@ -88,25 +91,23 @@ func (d *Dir) Create(name string, first any) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openFile(d.Path(name), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND|syscall.O_NOFOLLOW)
+	l, err := d.open(name, syscall.O_CREAT|syscall.O_EXCL)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{f: f}
-	if _, err := f.Write(line); err != nil {
+	if _, err := l.write(line); err != nil {
 		return nil, errors.Join(err, l.Remove())
 	}
 	return l, nil
 }
 
-// openFile is [os.OpenFile] for files that never block: it does not ask the
-// kernel to poll them, which takes as many calls as all the rest.
-func openFile(path string, flag int) (*os.File, error) {
+func (d *Dir) open(name string, flag int) (*Log, error) {
+	path := d.Path(name)
 	for {
-		fd, err := syscall.Open(path, flag|syscall.O_CLOEXEC, 0o600)
+		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|flag, 0o600)
 		switch err {
 		case nil:
-			return os.NewFile(uintptr(fd), path), nil
+			return &Log{path: path, fd: sys.NewFD(fd)}, nil
 		case syscall.EINTR:
 		default:
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
@@ -114,30 +115,38 @@ func openFile(path string, flag int) (*os.File, error) {
 	}
 }
 
+// write writes all of b, or says how much.
+func (l *Log) write(b []byte) (n int, err error) {
+	for n < len(b) {
+		m, err := syscall.Write(l.fd.Int(), b[n:])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return n, &os.PathError{Op: "write", Path: l.path, Err: err}
+		default:
+			n += m
+		}
+	}
+	return n, nil
+}
+
 // Load opens the log called name and gives its whole lines to each, in order.
 // An error of each, or a line that is not JSON, ends in a [CorruptError]; the
 // log is then returned as well, so that it can be removed.
 func (d *Dir) Load(name string, each func(line []byte) error) (*Log, error) {
-	f, err := os.OpenFile(d.Path(name), os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	l, err := d.open(name, syscall.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{f: f}
 	corrupt := func(n int, err error) (*Log, error) {
-		return l, &CorruptError{Path: f.Name(), Line: n, Err: err}
+		return l, &CorruptError{Path: l.path, Line: n, Err: err}
 	}
-	info, err := f.Stat()
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxSize {
-		return corrupt(0, fmt.Errorf("%s of %d bytes is no log", info.Mode().Type(), info.Size()))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSize))
-	if err != nil {
-		_ = f.Close()
-		return nil, err
+	data, err := l.read()
+	switch {
+	case errors.Is(err, errNoLog):
+		return corrupt(0, err)
+	case err != nil:
+		return nil, errors.Join(err, l.Close())
 	}
 	whole := data[:bytes.LastIndexByte(data, '\n')+1]
 	if len(whole) == 0 {
@@ -145,7 +154,7 @@ func (d *Dir) Load(name string, each func(line []byte) error) (*Log, error) {
 	}
 	// A torn last line would run into the next one appended.
 	if len(whole) < len(data) {
-		if err := f.Truncate(int64(len(whole))); err != nil {
+		if err := syscall.Ftruncate(l.fd.Int(), int64(len(whole))); err != nil {
 			return corrupt(0, err)
 		}
 	}
@@ -162,19 +171,48 @@ func (d *Dir) Load(name string, each func(line []byte) error) (*Log, error) {
 	return l, nil
 }
 
+var errNoLog = errors.New("this is no log")
+
+// read is the whole file; errNoLog if it is not one of ours.
+func (l *Log) read() ([]byte, error) {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(l.fd.Int(), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: l.path, Err: err}
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Size > maxSize {
+		return nil, fmt.Errorf("%w: type %#o, %d bytes", errNoLog, st.Mode&syscall.S_IFMT, st.Size)
+	}
+	data := make([]byte, 0, st.Size+1)
+	for len(data) <= maxSize {
+		data = slices.Grow(data, 1)
+		n, err := syscall.Pread(l.fd.Int(), data[len(data):cap(data)], int64(len(data)))
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: l.path, Err: err}
+		case n == 0:
+			return data, nil
+		default:
+			data = data[:len(data)+n]
+		}
+	}
+	return nil, fmt.Errorf("%w: more than %d bytes", errNoLog, maxSize)
+}
+
 // Append adds v as one line. If it fails, the log is as before.
 func (l *Log) Append(v any) error {
 	line, err := encode(v)
 	if err != nil {
 		return err
 	}
-	n, err := l.f.Write(line)
+	n, err := l.write(line)
 	if err == nil {
 		return nil
 	}
 	if n > 0 {
-		if end, serr := l.f.Seek(0, io.SeekEnd); serr == nil {
-			err = errors.Join(err, l.f.Truncate(end-int64(n)))
+		var st syscall.Stat_t
+		if serr := syscall.Fstat(l.fd.Int(), &st); serr == nil {
+			err = errors.Join(err, syscall.Ftruncate(l.fd.Int(), st.Size-int64(n)))
 		}
 	}
 	return err
@@ -182,7 +220,7 @@ func (l *Log) Append(v any) error {
 
 // Remove deletes the file and closes the log. A file that is gone is nil.
 func (l *Log) Remove() error {
-	err := os.Remove(l.f.Name())
+	err := os.Remove(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -190,12 +228,7 @@ func (l *Log) Remove() error {
 }
 
 // Close frees the descriptor; the file stays. Closing twice is nil.
-func (l *Log) Close() error {
-	if err := l.f.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (l *Log) Close() error { return l.fd.Close() }
 
 func encode(v any) ([]byte, error) {
 	line, err := compact.Marshal(v)

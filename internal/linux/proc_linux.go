@@ -4,8 +4,8 @@ package linux
 
 import (
 	"errors"
-	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
@@ -98,21 +98,44 @@ func (noProcess) Unwrap() error   { return unix.ESRCH }
 func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
 // readFile is [os.ReadFile] with the errors of this module, and with the two
-// ways in which /proc says that a process has ended made one.
+// ways in which /proc says that a process has ended made one. It does not ask
+// the kernel to poll the file, which takes more calls than reading it.
 func readFile(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+	op, b, err := "open", []byte(nil), error(nil)
+	fd := -1
+	for {
+		if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != unix.EINTR {
+			break
+		}
+	}
 	if err == nil {
+		op = "read"
+		b, err = readAll(fd)
+		_ = unix.Close(fd) // it was only read
+	}
+	switch err {
+	case nil:
 		return b, nil
+	case unix.ESRCH:
+		err = noProcess{}
 	}
-	fe := &kernfs.FileError{Op: "read", Path: path, Err: err}
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		fe.Op, fe.Err = pe.Op, pe.Err
+	return nil, &kernfs.FileError{Op: op, Path: path, Err: err}
+}
+
+func readAll(fd int) ([]byte, error) {
+	b := make([]byte, 0, 1024)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return b, nil
+		default:
+			b = slices.Grow(b[:len(b)+n], 1)
+		}
 	}
-	if fe.Err == unix.ESRCH {
-		fe.Err = noProcess{}
-	}
-	return nil, fe
 }
 
 // ReadCPUTimes reads /proc/stat.
