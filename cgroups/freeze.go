@@ -171,19 +171,25 @@ func (n *node) thaw(ctx context.Context, path string) error {
 
 // await returns when cgroup.events has the value for name.
 func await(ctx context.Context, events *kernfs.File, name string, value bool) error {
-	var buf [64]byte
 	for {
-		k, err := events.ReadAt(buf[:])
-		if err != nil {
+		if is, err := isEvent(events, name, value); is || err != nil {
 			return err
-		}
-		if is, known := parseEvent(string(buf[:k]), name); known && is == value {
-			return nil
 		}
 		if err := events.Wait(ctx); err != nil {
 			return fmt.Errorf("wait for %s in %s: %w", name, events.Path(), err)
 		}
 	}
+}
+
+// isEvent reports whether the line name of cgroup.events has this value now.
+func isEvent(events *kernfs.File, name string, value bool) (bool, error) {
+	var buf [64]byte
+	k, err := events.ReadAt(buf[:])
+	if err != nil {
+		return false, err
+	}
+	is, known := parseEvent(string(buf[:k]), name)
+	return known && is == value, nil
 }
 
 // freezeLegacy stops what is below n with v1's freezer, which announces

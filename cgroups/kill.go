@@ -67,6 +67,8 @@ func (c *Cgroup) killUnified(ctx context.Context) (done bool, err error) {
 	if uni == nil {
 		return false, nil
 	}
+	dying := uni.hold()
+	defer dying.close()
 	err = uni.dir.WriteFile(fileKill, "1")
 	if kernfs.IsGone(err) || errors.Is(err, syscall.EOPNOTSUPP) {
 		return false, nil
@@ -85,7 +87,7 @@ func (c *Cgroup) killUnified(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	defer events.Close()
-	err = await(ctx, events, "populated", false)
+	err = dying.await(ctx, events)
 	switch {
 	case kernfs.IsGone(err):
 		return false, nil

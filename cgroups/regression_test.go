@@ -383,7 +383,6 @@ func halfDone(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 func removeBusy(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	pids, err := c.Procs(nil)
 	require.NoError(t, err)
-	require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	err = c.Remove(ctx)

@@ -50,15 +50,28 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// RemoveEmpty is [Cgroup.Remove] for a group that the caller believes to be
-// empty: it looks at nothing before and waits for nothing. If there are
-// processes in the group or groups below it, the error matches [syscall.EBUSY].
-// The group may then be gone from some v1 trees, but is still in the unified
-// one, so that Kill and Remove work.
-func (c *Cgroup) RemoveEmpty() error {
+// Destroy ends every process of the group and removes the group: [Cgroup.Kill]
+// and [Cgroup.Remove], whose errors it returns. A group without processes is
+// removed at once, without a look at it beforehand.
+func (c *Cgroup) Destroy(ctx context.Context) error {
+	err := c.removeEmpty()
+	if !errors.Is(err, syscall.EBUSY) {
+		return err
+	}
+	if err := c.Kill(ctx); err != nil {
+		return err
+	}
+	return c.Remove(ctx)
+}
+
+// removeEmpty removes a group that is believed to be empty. If there are
+// processes in it, or groups below it, the error matches EBUSY. It may then be
+// gone from some v1 trees, but is still in the unified one, so that Kill and
+// Remove work.
+func (c *Cgroup) removeEmpty() error {
 	busy := slices.ContainsFunc(c.places(), func(n *node) bool { return len(n.slow.interrupt()) > 0 })
-	if c.unified() == nil || busy {
-		return &FileError{Op: "rmdir", Path: c.main().dir.Path(), Err: syscall.EBUSY}
+	if c.unified() == nil || busy { // there is no telling
+		return syscall.EBUSY
 	}
 	for _, n := range c.places() { // the unified tree is last
 		if !n.created.Load() {
@@ -140,9 +153,7 @@ func (c *Cgroup) awaitEmpty(ctx context.Context, pause time.Duration) error {
 		}
 		if err == nil {
 			defer events.Close()
-			var buf [64]byte
-			k, err := events.ReadAt(buf[:])
-			if is, _ := parseEvent(string(buf[:k]), "populated"); err == nil && is {
+			if is, err := isEvent(events, "populated", true); err == nil && is {
 				return events.Wait(ctx)
 			}
 		}

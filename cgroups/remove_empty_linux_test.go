@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RemoveEmpty leaves a group that is in use to Kill and Remove, also one that is
+// removeEmpty leaves a group that is in use to Kill and Remove, also one that is
 // in use in one tree only.
 func TestRemoveEmpty(t *testing.T) {
 	testutil.Require(t, testutil.Root)
@@ -21,17 +21,17 @@ func TestRemoveEmpty(t *testing.T) {
 	r := openRoot(t)
 	if r.unified == nil {
 		c := newGroup(t, r, 0)
-		require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY, "without a unified tree there is no telling")
+		require.ErrorIs(t, c.removeEmpty(), syscall.EBUSY, "without a unified tree there is no telling")
 		return
 	}
 	c := newGroup(t, r, 0)
-	require.NoError(t, c.RemoveEmpty())
+	require.NoError(t, c.removeEmpty())
 	c.hasGone(t)
-	require.NoError(t, c.RemoveEmpty())
+	require.NoError(t, c.removeEmpty())
 
 	c = newGroup(t, r, 0)
 	spawn(t, c, "sleep 1000")
-	require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY)
+	require.ErrorIs(t, c.removeEmpty(), syscall.EBUSY)
 	require.NoError(t, c.Kill(ctx))
 	require.NoError(t, c.Remove(ctx))
 	c.hasGone(t)
@@ -42,7 +42,7 @@ func TestRemoveEmpty(t *testing.T) {
 		s := start(t, "sleep 1000")
 		require.NoError(t, n.add(s.Process.Pid))
 		s.begin(t)
-		require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY, n.dir.Path())
+		require.ErrorIs(t, c.removeEmpty(), syscall.EBUSY, n.dir.Path())
 		require.NoError(t, c.Kill(ctx), n.dir.Path())
 		require.NoError(t, c.Remove(ctx), n.dir.Path())
 		c.hasGone(t)
@@ -50,7 +50,7 @@ func TestRemoveEmpty(t *testing.T) {
 
 	c = newGroup(t, r, 0)
 	below(t, c, "sub")
-	require.ErrorIs(t, c.RemoveEmpty(), syscall.EBUSY)
+	require.ErrorIs(t, c.removeEmpty(), syscall.EBUSY)
 	require.NoError(t, c.Remove(ctx))
 	c.hasGone(t)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"syscall"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -95,13 +94,7 @@ func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
-	err := c.Cgroup.RemoveEmpty()
-	if errors.Is(err, syscall.EBUSY) {
-		if err = c.Cgroup.Kill(ctx); err == nil {
-			err = c.Cgroup.Remove(ctx)
-		}
-	}
-	if err != nil && !errors.Is(err, cgroups.ErrGone) {
+	if err := c.Cgroup.Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
 		return err
 	}
 	return nil

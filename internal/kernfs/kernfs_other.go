@@ -132,3 +132,6 @@ func (*Dir) IsFake() bool { return false }
 
 // NotifyFake is false.
 func (*File) NotifyFake(func()) bool { return false }
+
+// WaitOr returns ErrNotSupported.
+func (*File) WaitOr(context.Context, int) (bool, error) { return false, errOther }
