@@ -72,6 +72,16 @@ type image struct {
 	relocs []uint32 // indices in words
 }
 
+// reserve makes room for a usual program.
+func (im *image) reserve() {
+	const steps = 64
+	im.steps = make([]step, 0, steps)
+	both := make([]uint8, 2*steps)
+	im.ptrs, im.fields = both[:0:steps], both[steps:steps:2*steps]
+	im.data = make([]byte, 0, 512)
+	im.relocs = make([]uint32, 0, steps)
+}
+
 // out says that the result of step from is argument arg of step to.
 type out struct{ from, to, arg int }
 

@@ -54,6 +54,7 @@ func Compile(s Spec) (*Program, error) {
 			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
 	p := &Program{names: map[int]string{}, labels: map[int]string{}}
+	p.reserve()
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
 		uint64(s.Namespaces&^(NewCgroup|NewTime))
 	args := cloneArgs{}
