@@ -210,7 +210,7 @@ func (a *adoption) next(g *cgroups.Cgroup) (pid int, pidfd *sys.FD, err error) {
 			return 0, nil, err
 		}
 		if slices.Contains(pids, a.saved.PID) {
-			if pidfd, err = holdProcess(a.saved.PID, a.saved.Since); err == nil {
+			if pidfd, err = holdProcess(a.saved.PID, a.saved.Since, 0); err == nil {
 				return a.saved.PID, pidfd, nil
 			}
 		}

@@ -3,6 +3,7 @@
 package isolation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,8 @@ type box struct {
 type nativeState struct {
 	Group     cgroups.ID  `json:"group"`             // tells the group from another of the same path
 	Starting  bool        `json:"starting,omitzero"` // intent: a process may exist
-	PID       int         `json:"pid,omitzero"`      // with Since, names one process in one boot
+	PID       int         `json:"pid,omitzero"`      // with Inode or Since, names one process in one boot
+	Inode     uint64      `json:"inode,omitzero"`    // its pidfd's; see sys.PidfdInode
 	Since     uint64      `json:"since,omitzero"`    // its start time, in clock ticks after boot
 	StartedAt time.Time   `json:"startedAt,omitzero"`
 	Exit      *ExitStatus `json:"exit,omitempty"`
@@ -174,9 +176,11 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	for _, d := range child.Degraded {
 		saved.Missing = append(saved.Missing, d.Error())
 	}
-	since, err := linux.StartTime(child.PID)
+	var err error
+	if saved.Inode = sys.PidfdInode(child.PIDFD.Int()); saved.Inode == 0 {
+		saved.Since, err = linux.StartTime(child.PID)
+	}
 	if err == nil {
-		saved.Since = since
 		err = c.Save(saved)
 	}
 	for _, iso := range d.isolators {
@@ -426,7 +430,7 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 	case b.saved.PID == 0:
 		return nil
 	}
-	pidfd, err := holdProcess(b.saved.PID, b.saved.Since)
+	pidfd, err := holdProcess(b.saved.PID, b.saved.Since, b.saved.Inode)
 	if errors.Is(err, fs.ErrNotExist) {
 		b.saved.Exit = &ExitStatus{At: time.Now()}
 		close(b.ended)
@@ -462,9 +466,10 @@ func (b *box) findStarted(g *cgroups.Cgroup) error {
 	return nil
 }
 
-// holdProcess holds the process pid that started at since. Another process of
-// that number, and none, are os.ErrNotExist.
-func holdProcess(pid int, since uint64) (*sys.FD, error) {
+// holdProcess holds the process pid whose pidfd has that inode or, if it is 0,
+// that started at since. Another process of that number, and none, are
+// os.ErrNotExist.
+func holdProcess(pid int, since, inode uint64) (*sys.FD, error) {
 	pidfd, err := sys.PidfdOpen(pid)
 	if errors.Is(err, syscall.ESRCH) {
 		return nil, fs.ErrNotExist
@@ -473,9 +478,14 @@ func holdProcess(pid int, since uint64) (*sys.FD, error) {
 		return nil, err
 	}
 	// Held before looked at: the number cannot change hands in between
-	// without the look showing another start time.
-	got, err := linux.StartTime(pid)
-	if err == nil && got != since {
+	// without the look showing another inode or start time.
+	got, want := uint64(0), cmp.Or(inode, since)
+	if inode != 0 {
+		got = sys.PidfdInode(pidfd.Int())
+	} else {
+		got, err = linux.StartTime(pid)
+	}
+	if err == nil && got != want {
 		err = fs.ErrNotExist
 	}
 	if err != nil {

@@ -118,6 +118,9 @@ func (s nativeState) MarshalJSON() ([]byte, error) {
 	if s.PID != 0 {
 		o.Number("pid", uint64(s.PID))
 	}
+	if s.Inode != 0 {
+		o.Number("inode", s.Inode)
+	}
 	if s.Since != 0 {
 		o.Number("since", s.Since)
 	}

@@ -24,3 +24,15 @@ func PidfdOpen(pid int) (*FD, error) {
 func PidfdSignal(pidfd int, sig syscall.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(pidfd, sig, nil, 0))
 }
+
+// PidfdInode returns the number that the kernel gave the process of a pidfd and
+// gives no other process until the machine boots. It is 0 before Linux 6.9, which
+// has pidfs: all pidfds are one inode there.
+func PidfdInode(pidfd int) uint64 {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(pidfd, &fs) != nil || fs.Type != unix.PID_FS_MAGIC || unix.Fstat(pidfd, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}

@@ -21,3 +21,6 @@ func PidfdSignal(int, syscall.Signal) error { return errPidfd }
 
 // PidfdExit returns ErrNotSupported.
 func PidfdExit(int, time.Duration) (syscall.WaitStatus, error) { return 0, errPidfd }
+
+// PidfdInode returns 0.
+func PidfdInode(int) uint64 { return 0 }
