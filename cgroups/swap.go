@@ -13,7 +13,7 @@ import (
 // With a swappiness of 0 the kernel swaps nothing for the sake of a group's
 // limit.
 func (t *groupTree) swapFree(version int) uint64 {
-	free := machineSwap()
+	free := t.c.root.swapFree()
 	n := t.in(ControllerMemory)
 	if free == 0 || n == nil {
 		return 0
@@ -24,7 +24,7 @@ func (t *groupTree) swapFree(version int) uint64 {
 		}
 		return free
 	}
-	if b, err := os.ReadFile("/proc/sys/vm/swappiness"); err == nil && strings.TrimSpace(string(b)) == "0" {
+	if b, err := os.ReadFile("/proc/sys/vm/swappiness"); t.c.root.fake == nil && err == nil && strings.TrimSpace(string(b)) == "0" {
 		return 0
 	}
 	for group := t.c.path; group != "." && group != ""; group = path.Dir(group) {
@@ -39,6 +39,14 @@ func (t *groupTree) swapFree(version int) uint64 {
 	return free
 }
 
+// swapFree is the machine's free swap in bytes.
+func (r *Root) swapFree() uint64 {
+	if r.fake != nil {
+		return r.fake.SwapFree()
+	}
+	return machineSwap()
+}
+
 // readAmount reads a file below the top of n's tree.
 func readAmount(n *node, file string) (uint64, error) {
 	var buf [32]byte
@@ -49,7 +57,7 @@ func readAmount(n *node, file string) (uint64, error) {
 	return parseAmount(string(b))
 }
 
-// machineSwap is the machine's free swap in bytes.
+// machineSwap is what the kernel says of it.
 func machineSwap() uint64 {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -25,6 +25,13 @@ type work struct {
 	stalls                                   [3]Stall
 }
 
+// SwapFree implements [kernfs.FakeMachine].
+func (m *Machine) SwapFree() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cfg.Swap - min(m.swap, m.cfg.Swap)
+}
+
 // Usage is what the group at path has in use.
 func (m *Machine) Usage(path string) (u Usage) {
 	m.mu.Lock()

@@ -49,6 +49,8 @@ type FakeMachine interface {
 	Process(pid int) (name, state string)
 	// Pressure is /proc/pressure.
 	Pressure() FakeDir
+	// SwapFree is the free swap space, in bytes.
+	SwapFree() uint64
 	// HugePages are the sizes of huge pages, in bytes.
 	HugePages() []uint64
 }
