@@ -5,7 +5,6 @@ package elastic
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"time"
@@ -104,7 +103,9 @@ type Controller struct {
 	mu        sync.Mutex
 	estimator *Estimator
 	traceErr  error
-	waiting   []waiting
+
+	waiting  []waiting
+	squeezed map[Target]time.Duration // when each was last squeezed
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -129,11 +130,12 @@ func New(f Fleet, cfg Config) (*Controller, error) {
 	return &Controller{
 		cfg: cfg, meter: NewMeter(f), planner: p,
 		monitor: NewMonitor(cfg.Monitor), estimator: NewEstimator(cfg.Estimator),
+		squeezed: make(map[Target]time.Duration),
 	}, nil
 }
 
-// Start makes a controller and runs it, until ctx ends or it is closed. What it
-// has done to the sandboxes stays.
+// Start makes a controller and runs it, until ctx ends or it is closed. Limits that
+// it has set end [SqueezeLasts] later; what it has frozen stays so.
 func Start(ctx context.Context, f Fleet, cfg Config) (*Controller, error) {
 	c, err := New(f, cfg)
 	if err != nil {
@@ -223,6 +225,7 @@ func (c *Controller) Step(ctx context.Context) error {
 	for _, p := range c.planner.Plan(s) {
 		tell(c.carryOut(ctx, s, p))
 	}
+	c.renew(ctx, s)
 	c.record(Record{s, decisions})
 	return nil
 }
@@ -272,7 +275,7 @@ func (c *Controller) carryOut(ctx context.Context, s *Snapshot, p Planned) Decis
 		d.State = Dry
 		return d
 	}
-	if err := c.make(ctx, d.Correction); err != nil {
+	if err := c.make(ctx, s.At, d.Correction); err != nil {
 		d.State, d.Why = Faulted, err.Error()
 		return d
 	}
@@ -283,28 +286,45 @@ func (c *Controller) carryOut(ctx context.Context, s *Snapshot, p Planned) Decis
 	return d
 }
 
-func (c *Controller) make(ctx context.Context, r Correction) error {
+func (c *Controller) make(ctx context.Context, at time.Duration, r Correction) error {
 	known := c.meter.before[r.Sandbox]
 	if known == nil {
 		return &cgroups.InvalidError{Field: "correction", Value: r.Sandbox, Reason: "there is no such sandbox"}
 	}
 	t := known.target
-	switch r.Rung {
-	case Throttle:
-		return t.Squeeze(ctx, r.Resources)
-	case Release:
-		if r.Resources.IsZero() {
-			return t.Thaw(ctx)
+	switch {
+	case !r.Resources.IsZero():
+		if err := t.Squeeze(ctx, r.Resources); err != nil {
+			return err
 		}
-		return t.Squeeze(ctx, r.Resources)
-	case Reclaim:
+		c.squeezed[t] = at
+		return nil
+	case r.Rung == Release:
+		return t.Thaw(ctx)
+	case r.Rung == Reclaim:
 		return t.Reclaim(ctx, r.Bytes)
-	case Freeze:
+	case r.Rung == Freeze:
 		return t.Freeze(ctx)
-	case Kill:
+	default: // Kill: Validate leaves nothing else
 		return t.Kill(ctx)
 	}
-	return errors.New("no such rung")
+}
+
+// renew sees to it that limits do not end before their time. One that cannot be
+// renewed ends, and the next snapshot shows it.
+func (c *Controller) renew(ctx context.Context, s *Snapshot) {
+	for t, at := range c.squeezed {
+		if s.At-at < SqueezeLasts/3 {
+			continue
+		}
+		if s.Find(t.ID()) == nil {
+			delete(c.squeezed, t)
+			continue
+		}
+		if t.Squeeze(ctx, cgroups.Resources{}) == nil {
+			c.squeezed[t] = s.At
+		}
+	}
 }
 
 func (c *Controller) record(r Record) {

@@ -4,6 +4,7 @@ package elastic
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -138,33 +139,16 @@ func ownsLevers(by Policy, u *Use, c Correction) string {
 
 // knobs are what c moves.
 func (c Correction) knobs() []Knob {
-	var list []Knob
 	switch {
 	case c.Rung == Kill:
 		return []Knob{KnobKill}
 	case c.Rung == Freeze, c.Rung == Release && c.Resources.IsZero():
 		return []Knob{KnobFreeze}
 	}
-	r := c.Resources
-	if !r.CPU.Max.IsZero() {
-		list, r.CPU.Max = append(list, KnobCPUMax), cgroups.Bandwidth{}
-	}
-	devices := r.IO.Devices
-	r.IO.Devices = nil
-	for _, d := range devices {
-		rest := d
-		rest.ReadBytes, rest.WriteBytes, rest.ReadOps, rest.WriteOps = cgroups.Limit{}, cgroups.Limit{}, cgroups.Limit{}, cgroups.Limit{}
-		if rest != d {
-			list = append(list, KnobIOMax)
-		}
-		r.IO.Devices = append(r.IO.Devices, rest)
-	}
-	if !r.IsZero() {
-		list = append(list, knobOther)
+	var list []Knob
+	for name := range c.Resources.Knobs {
+		knob, _, _ := strings.Cut(name, " ") // "io.max 8:0 rbps"
+		list = append(list, Knob(knob))
 	}
 	return list
 }
-
-// knobOther is any limit without a constant of its own; a policy of the
-// embedder's that moves one names it as a lever.
-const knobOther Knob = "other limits"

@@ -5,6 +5,7 @@ package elastic
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -25,8 +26,10 @@ type Target interface {
 	// Stat measures it, without allocating once s is warm.
 	Stat(s *cgroups.Stats) error
 
-	// Squeeze sets limits that hold in the place of what its owner asked for,
-	// and are not what the owner asked for.
+	// Squeeze has limits hold in the place of what its owner asked for: those
+	// that r names, and of those named before the ones that it does not. They
+	// end by themselves [SqueezeLasts] after the last call, so that nobody stays
+	// squeezed whose controller has died.
 	Squeeze(ctx context.Context, r cgroups.Resources) error
 
 	// Reclaim takes up to bytes of memory that it does not use now.
@@ -42,6 +45,10 @@ type Target interface {
 	// Service is what it reports of its own work; nil if nothing.
 	Service() *Service
 }
+
+// SqueezeLasts is how long limits of a [Target] last that are not set again. A
+// controller does so every third of it.
+const SqueezeLasts = time.Minute
 
 // A Fleet is the sandboxes of one machine.
 type Fleet interface {

@@ -199,18 +199,27 @@ func (s *Sandbox) remember(l *layers, names []string) error {
 	return nil
 }
 
-// under is the layers with r set by Update, and what should hold then. It fails
-// with a [ConflictError] if somebody holds a knob of r's.
-func (s *Sandbox) under(r cgroups.Resources) (*layers, cgroups.Resources, error) {
-	l := s.c.record.claims()
-	if len(l.Claims) == 0 {
-		return nil, s.c.Spec.Resources.Merge(r), nil
+// under is the layers with r set by Update, what should hold then, and what of r
+// is to be written for that. It fails with a [ConflictError] if somebody holds a
+// knob of r's: other than a controller, under whose claim r is what counts later.
+func (s *Sandbox) under(r cgroups.Resources) (l *layers, after, write cgroups.Resources, err error) {
+	have := s.c.record.claims()
+	if len(have.Claims) == 0 {
+		return nil, s.c.Spec.Resources.Merge(r), r, nil
 	}
-	if err := l.conflict(knobs(r), math.MinInt); err != nil {
-		return nil, cgroups.Resources{}, err
+	var none cgroups.Resources
+	named := have.drop(func(c lease) bool { return c.Owner == squeezer })
+	if err := named.conflict(knobs(r), math.MinInt); err != nil {
+		return nil, none, none, err
 	}
-	l.Base = l.Base.Merge(r)
-	return &l, l.resources(), nil
+	write = r
+	for _, c := range have.Claims {
+		if c.Owner == squeezer {
+			write = r.Without(knobs(c.Resources)...)
+		}
+	}
+	have.Base = have.Base.Merge(r)
+	return &have, have.resources(), write, nil
 }
 
 // expire ends the claims whose time has come.

@@ -112,6 +112,7 @@ type Container struct {
 
 	record  *record
 	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
+	missing []string                          // what was asked for with leave to do without, and could not be had
 }
 
 // Save keeps v, as JSON, for a later Recover: one appended line. If it fails,

@@ -32,9 +32,37 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	c.Cgroup = g
 	if !later.IsZero() {
 		// What cannot be in force is an error of Create, not of Start.
-		_, err = g.Plan(later)
+		if _, err := g.Plan(later); err != nil {
+			return err
+		}
 	}
-	return err
+	return rank(ctx, c)
+}
+
+// rank gives the group what its class comes with, where the spec does not say
+// otherwise and the machine has it.
+func rank(ctx context.Context, c *Container) error {
+	asked := c.Spec.Resources
+	for _, alternatives := range c.Spec.Class.Limits() {
+		var lacking error
+		for _, r := range alternatives {
+			cpu, io := r.CPU != cgroups.CPU{}, !r.IO.Weight.IsZero()
+			if cpu && (!asked.CPU.Weight.IsZero() || asked.CPU.Idle != cgroups.Keep) || io && !asked.IO.Weight.IsZero() {
+				lacking = nil
+				break
+			}
+			if _, lacking = c.Cgroup.Update(ctx, r); lacking == nil {
+				break
+			}
+			if !errors.Is(lacking, ErrNotSupported) {
+				return lacking
+			}
+		}
+		if lacking != nil {
+			c.missing = append(c.missing, "class "+c.Spec.Class.String()+": "+lacking.Error())
+		}
+	}
+	return nil
 }
 
 // heldBack splits off what is only set once the process runs. Until its exec

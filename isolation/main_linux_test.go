@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -32,6 +33,11 @@ func TestMain(m *testing.M) {
 		"serve":     childServe,
 		"net-agent": childNetAgent,
 		"reaper":    childReaper,
+		"spin": func([]string) int {
+			for {
+				_ = rand.Int()
+			}
+		},
 		"whoami": func([]string) int {
 			host, _ := os.Hostname()
 			dir, _ := os.Getwd()

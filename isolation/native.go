@@ -117,7 +117,7 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 			return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators[:i+1]))
 		}
 	}
-	b := &box{ended: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID()}}
+	b := &box{ended: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
 	if err := c.saveLater(b.saved); err != nil {
 		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
 	}
@@ -171,8 +171,9 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 
 // started takes over a running child, or ends it again.
 func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child *launch.Child) error {
-	saved := b.saved
-	saved.PID, saved.StartedAt = child.PID, time.Now()
+	before := b.saved
+	saved := before
+	saved.PID, saved.StartedAt, saved.Missing = child.PID, time.Now(), slices.Clone(before.Missing)
 	for _, d := range child.Degraded {
 		saved.Missing = append(saved.Missing, d.Error())
 	}
@@ -198,12 +199,12 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 			return nil
 		}
 		b.mu.Lock()
-		b.saved, b.child, b.pidfd = nativeState{Group: saved.Group}, nil, nil
+		b.saved, b.child, b.pidfd = before, nil, nil
 		b.mu.Unlock()
 	}
 	err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
 	_, werr := child.Wait()
-	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(nativeState{Group: saved.Group}))
+	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(before))
 }
 
 // listen arranges for the end of the first process to be noticed.

@@ -45,6 +45,9 @@ func (s *Spec) members(o *compact.Object) {
 	if s.Driver != "" {
 		o.Text("driver", s.Driver)
 	}
+	if s.Class != 0 {
+		o.Text("class", s.Class.String())
+	}
 	if len(s.Labels) > 0 {
 		o.Any("labels", s.Labels)
 	}

@@ -33,6 +33,7 @@ type Sandbox struct {
 
 	updating   atomic.Pointer[context.CancelCauseFunc] // ends the update under way
 	destroying atomic.Int32                            // calls of Destroy
+	reported   atomic.Pointer[reported]
 }
 
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
@@ -260,14 +261,14 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 			return errDestroyed
 		}
 		before := s.c.Spec.Resources
-		base, after, err := s.under(r)
+		base, after, write, err := s.under(r)
 		if err != nil {
 			return err
 		}
 		if err := s.c.record.add(entry{Update: &r}); err != nil {
 			return err
 		}
-		if result, err = d.Update(ctx, s.c, r, cfg); err != nil {
+		if result, err = d.Update(ctx, s.c, write, cfg); err != nil {
 			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 		}
 		if err := s.c.record.add(entry{Updated: &after, Layers: base}); err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 )
@@ -24,6 +25,11 @@ type Spec struct {
 
 	// Driver is the name of the driver; empty is the native one.
 	Driver string `json:"driver,omitzero"`
+
+	// Class is how the sandbox ranks against its neighbours. It decides about
+	// limits that Resources leaves open (see [elastic.Class.Limits]), and about
+	// who is squeezed for whom by an [elastic.Controller].
+	Class elastic.Class `json:"class,omitzero"`
 
 	// Labels are the caller's own; see [Selector].
 	Labels map[string]string `json:"labels,omitempty"`
@@ -179,6 +185,9 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs, validateLabels(s.Labels)...)
 	errs = append(errs, s.Resources.Validate())
+	if !s.Class.Valid() {
+		bad("class", s.Class.String(), "no such class")
+	}
 	if len(s.Hostname) > maxID || strings.ContainsAny(s.Hostname, "\x00/") || !printable(s.Hostname) {
 		bad("hostname", s.Hostname, "not at most 64 printable bytes")
 	}

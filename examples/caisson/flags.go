@@ -59,6 +59,7 @@ func value(fs *flag.FlagSet, name string, to encoding.TextUnmarshaler, usage str
 // specFlags are the flags of run and create besides the limits.
 func specFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 	labelFlag(fs, &spec.Labels, "`KEY=VALUE` to find the sandbox by; may be repeated")
+	value(fs, "class", &spec.Class, "standard, latency-critical or best-effort: the `CLASS` that ranks the sandbox against others")
 	fs.StringVar(&spec.Hostname, "hostname", "", "`NAME` of the machine inside; the id by default")
 	fs.StringVar(&spec.Process.Dir, "dir", "", "working `DIR`; / by default")
 	fs.Func("env", "`NAME=VALUE` of the environment, or NAME alone to pass on the caller's; may be repeated", func(s string) error {

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+)
+
+// A Host is an [elastic.Fleet] and its sandboxes are [elastic.Target]s, so that
+// an [elastic.Controller] can keep them apart.
+var (
+	_ elastic.Fleet  = (*Host)(nil)
+	_ elastic.Target = (*Sandbox)(nil)
+)
+
+// Targets are the sandboxes with a group, whose driver can measure and update
+// them.
+func (h *Host) Targets() iter.Seq[elastic.Target] {
+	return func(yield func(elastic.Target) bool) {
+		for s := range h.Sandboxes(nil) {
+			_, measured := s.driver.(Statter)
+			_, updated := s.driver.(Updater)
+			if s.c.Cgroup != nil && measured && updated && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// Pressure is the whole machine's, of the files in /proc/pressure. See
+// [cgroups.Root.Pressure].
+func (h *Host) Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error {
+	return h.native.root.Pressure(r, p)
+}
+
+// Class is that of the spec.
+func (s *Sandbox) Class() elastic.Class { return s.c.record.asked().Class }
+
+// Asked are the limits of the spec, as last updated by the owner, without what
+// others claim.
+func (s *Sandbox) Asked() cgroups.Resources {
+	if l := s.c.record.claims(); len(l.Claims) > 0 {
+		return l.Base
+	}
+	return s.c.record.current().Resources
+}
+
+// squeezer is who claims the knobs that controllers move, below everybody who
+// claims one by name.
+const (
+	squeezer         = "elastic"
+	squeezerPriority = math.MinInt
+)
+
+// Squeeze claims the knobs that r names for a controller, besides those that it
+// has claimed before: see [Sandbox.Claim] and [elastic.Target]. What r names and
+// the owner asked for all the same is not claimed any more. The owner's own
+// updates of such knobs are not refused, and count when the claim ends.
+func (s *Sandbox) Squeeze(ctx context.Context, r cgroups.Resources) error {
+	claimed := r.Clone()
+	for _, c := range s.claims() {
+		if c.Owner == squeezer {
+			claimed = c.Resources.Merge(r)
+		}
+	}
+	asked := s.Asked()
+	for name, alone := range claimed.Knobs {
+		if asked.Pick(name).Equal(alone) {
+			claimed = claimed.Without(name)
+		}
+	}
+	if claimed.IsZero() {
+		_, err := s.Unclaim(ctx, squeezer)
+		return err
+	}
+	_, err := s.Claim(ctx, Claim{Owner: squeezer, Priority: squeezerPriority, Lease: elastic.SqueezeLasts, Resources: claimed})
+	return err
+}
+
+// Limits are those that hold now, read from the kernel.
+func (s *Sandbox) Limits() (cgroups.Resources, error) {
+	if s.c.Cgroup == nil {
+		return cgroups.Resources{}, wrap("read limits", s.id, s.lacks("a group"))
+	}
+	r, err := s.c.Cgroup.Resources()
+	return r, wrap("read limits", s.id, err)
+}
+
+// Reclaim takes up to n bytes of memory from the sandbox that it does not use now.
+// Having less to take is no error. See [cgroups.Cgroup.Reclaim].
+func (s *Sandbox) Reclaim(ctx context.Context, n uint64) error {
+	if s.c.Cgroup == nil {
+		return wrap("reclaim", s.id, s.lacks("a group"))
+	}
+	_, err := s.c.Cgroup.Reclaim(ctx, n)
+	return wrap("reclaim", s.id, err)
+}
+
+// Frozen reports whether all processes stand still.
+func (s *Sandbox) Frozen() (bool, error) {
+	if s.c.Cgroup == nil {
+		return false, wrap("look whether frozen", s.id, s.lacks("a group"))
+	}
+	frozen, err := s.c.Cgroup.Frozen()
+	return frozen, wrap("look whether frozen", s.id, err)
+}
+
+// Kill ends every process of the sandbox, which then is exited and not destroyed.
+// Frozen, stopped and traced ones die too.
+func (s *Sandbox) Kill(ctx context.Context) error {
+	return s.change(ctx, "kill", func() error {
+		if s.c.Cgroup == nil {
+			return s.lacks("kill")
+		}
+		return s.c.Cgroup.Kill(ctx)
+	})
+}
+
+// reported is what a service said of itself, and when.
+type reported struct {
+	elastic.Service
+	at time.Time
+}
+
+// reportLasts is how long a service's word counts.
+const reportLasts = 10 * time.Second
+
+// Report takes in what the service in the sandbox says of its own work, for the
+// controllers that go by it. It replaces the last report and counts for ten
+// seconds: who stops reporting is taken to say nothing.
+func (s *Sandbox) Report(r elastic.Service) {
+	s.reported.Store(&reported{r, time.Now()})
+}
+
+// Service is the last report, or nil if there is none that still counts.
+func (s *Sandbox) Service() *elastic.Service {
+	r := s.reported.Load()
+	if r == nil || time.Since(r.at) > reportLasts {
+		return nil
+	}
+	service := r.Service
+	return &service
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// program is a process that is a child of this test binary.
+func program(t *testing.T, child string) isolation.Process {
+	t.Helper()
+	return spec(t, "any", child).Process
+}
+
+func TestClassComesWithLimits(t *testing.T) {
+	h := open(t)
+	limits := func(spec isolation.Spec) (cgroups.Resources, isolation.Status) {
+		t.Helper()
+		spec.Process = program(t, "wait")
+		sb, err := h.Create(deadline(t), spec)
+		require.NoError(t, err)
+		r, err := sb.Limits()
+		require.NoError(t, err)
+		st, err := sb.Check(deadline(t))
+		require.NoError(t, err)
+		assert.Equal(t, spec.Resources, sb.Spec().Resources, "the owner asked for nothing more")
+		return r, st
+	}
+	weight := func(r cgroups.Resources) uint16 { n, _ := r.CPU.Weight.Value(); return n }
+
+	r, st := limits(isolation.Spec{ID: "std"})
+	assert.EqualValues(t, 100, weight(r))
+	assert.Empty(t, st.Missing)
+	r, _ = limits(isolation.Spec{ID: "web", Class: elastic.LatencyCritical})
+	assert.EqualValues(t, 1000, weight(r))
+	r, _ = limits(isolation.Spec{ID: "batch", Class: elastic.BestEffort})
+	assert.True(t, r.CPU.Idle == cgroups.On || weight(r) == 1, "%v", r.CPU)
+	r, _ = limits(isolation.Spec{
+		ID: "own", Class: elastic.BestEffort, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(50)}},
+	})
+	assert.EqualValues(t, 50, weight(r), "the spec has the last word")
+	assert.NotEqual(t, cgroups.On, r.CPU.Idle)
+
+	_, err := h.Create(deadline(t), isolation.Spec{ID: "x", Class: 9, Process: program(t, "wait")})
+	require.ErrorIs(t, err, isolation.ErrInvalid)
+}
+
+func TestTargets(t *testing.T) {
+	h := open(t)
+	sb := create(t, h, isolation.Spec{ID: "a", Class: elastic.BestEffort, Process: program(t, "wait")})
+	targets := slices.Collect(h.Targets())
+	require.Len(t, targets, 1)
+	assert.Same(t, sb, targets[0])
+	assert.Equal(t, elastic.BestEffort, targets[0].Class())
+
+	assert.Nil(t, sb.Service())
+	sb.Report(elastic.Service{Target: time.Second, Latency: time.Millisecond, Samples: 3})
+	assert.Equal(t, &elastic.Service{Target: time.Second, Latency: time.Millisecond, Samples: 3}, sb.Service())
+
+	require.NoError(t, sb.Start(deadline(t)))
+	require.NoError(t, sb.Freeze(deadline(t)))
+	frozen, err := sb.Frozen()
+	require.NoError(t, err)
+	assert.True(t, frozen)
+	require.NoError(t, sb.Kill(deadline(t)), "also a frozen one")
+	exit, err := sb.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, 9, exit.Signal)
+	st, err := sb.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateExited, st.State, "killed is not destroyed")
+}
+
+// TestControllerSuppresses has a controller find a best-effort sandbox that takes
+// all it can get, and hold it to its share.
+func TestControllerSuppresses(t *testing.T) {
+	h := open(t)
+	web := create(t, h, isolation.Spec{ID: "web", Class: elastic.LatencyCritical, Process: program(t, "wait")})
+	batch := create(t, h, isolation.Spec{ID: "batch", Class: elastic.BestEffort, Process: program(t, "spin")})
+	require.NoError(t, web.Start(deadline(t)))
+	require.NoError(t, batch.Start(deadline(t)))
+	var made []elastic.Decision
+	ctl, err := elastic.New(h, elastic.Config{
+		Policies:   []elastic.Policy{&elastic.CPUSuppress{Share: 0.01, Floor: 0.1}},
+		OnDecision: func(d elastic.Decision) { made = append(made, d) },
+	})
+	require.NoError(t, err)
+	step := func() {
+		t.Helper()
+		time.Sleep(100 * time.Millisecond) // a span to measure over
+		require.NoError(t, ctl.Step(context.Background()))
+	}
+	step()
+	assert.Empty(t, made, "the first look has no rates")
+	step()
+	require.NotEmpty(t, made)
+	assert.Equal(t, elastic.Made, made[0].State, "%v", made[0])
+	assert.Equal(t, "batch", made[0].Sandbox)
+	cpus := func() float64 {
+		r, err := batch.Limits()
+		require.NoError(t, err)
+		n, _ := r.CPU.Max.CPUs()
+		return n
+	}
+	assert.InDelta(t, 0.1, cpus(), 0.001)
+	assert.True(t, batch.Asked().CPU.Max.IsZero(), "what its owner asked for stays")
+
+	// What the owner asks for meanwhile counts later.
+	_, err = batch.Update(deadline(t), cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.CPUs(1.5)}})
+	require.NoError(t, err)
+	assert.InDelta(t, 0.1, cpus(), 0.001)
+	st, err := batch.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Empty(t, st.Drift)
+	require.Len(t, st.Claims, 1)
+	assert.Equal(t, []string{"cpu.max"}, st.Claims[0].Holds)
+
+	// Its usage follows, whatever else the machine does.
+	var before, after cgroups.Stats
+	require.NoError(t, batch.Stat(&before))
+	start := time.Now()
+	time.Sleep(testutil.Patience(500 * time.Millisecond))
+	require.NoError(t, batch.Stat(&after))
+	a, _ := after.CPU.Usage.Value()
+	b, _ := before.CPU.Usage.Value()
+	assert.Less(t, (a-b).Seconds()/time.Since(start).Seconds(), 0.35)
+
+	// With nobody left to protect it is let go.
+	require.NoError(t, web.Destroy(deadline(t)))
+	step()
+	step()
+	assert.InDelta(t, 1.5, cpus(), 0.001)
+	assert.Equal(t, elastic.Release, made[len(made)-1].Rung)
+	st, err = batch.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Empty(t, st.Claims)
+}
