@@ -7,7 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-shrink check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo colocate test test-fast test-shrink check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,15 @@ demo: ## build and run examples/quickstart on this machine
 	@bin/quickstart
 
 test: deps test-fast lint e2e vm ## everything: install what is missing, check, test here, test on all kernels
+
+colocate: ## a real service beside real batch work, with and without elastic; COLOCATE="-rounds 3"
+	@need=; for t in redis-server:redis-server stress-ng:stress-ng; do command -v $${t%%:*} >/dev/null || need="$$need $${t#*:}"; done; \
+	if [ -n "$$need" ]; then \
+		set -x; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
+	fi
+	go build -o bin/colocate ./examples/colocate
+	bin/colocate $(COLOCATE)
 
 test-fast: check test-go ## check the source, and test on this machine's kernel
 

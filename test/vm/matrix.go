@@ -49,7 +49,7 @@ var (
 
 	users  = []string{"root", "user"} // in init.sh's order
 	asUser = map[string][]string{
-		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev", "macvlan", "ipvlan", "tbf", "htb", "nftables"},
+		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev"},
 		"user": {"unprivileged"},
 	}
 
@@ -108,6 +108,6 @@ var modules = []string{
 	"veth", "bridge", "br_netfilter", "dummy", "ifb", "tun", "macvlan", "ipvlan",
 	"sch_htb", "sch_tbf", "sch_ingress", "sch_fq", "sch_fq_codel", "sch_netem",
 	"cls_matchall", "cls_u32", "cls_bpf", "cls_cgroup", "act_police", "act_mirred", "act_bpf",
-	"nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat", "nft_counter", "nft_fib_inet",
+	"nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat",
 	"ip_tables", "iptable_filter", "iptable_nat", "xt_MASQUERADE",
 }

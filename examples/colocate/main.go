@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Colocate puts a real service and real batch work on one machine, and measures
+// what they do to each other: Redis, driven at a constant rate, next to stress-ng.
+// Four ways, in turn, several rounds, medians:
+//
+//	alone        the service has the machine to itself
+//	unprotected  batch work beside it, both as the kernel treats everybody
+//	static       batch work with fixed limits
+//	elastic      batch work as best effort, under an elastic controller
+//
+// It prints a table and draws a page. It needs root, redis-server and stress-ng;
+// `make colocate` installs them. Everything runs in sandboxes, and the service is
+// spoken to through a socket in the file system: no network is used.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caisson-run/caisson/isolation"
+)
+
+// options are what can be chosen.
+type options struct {
+	config isolation.Config
+	rounds int
+	phase  time.Duration // how long each way is measured in each round
+	rate   int           // requests a second
+	cost   int           // turns of the loop that a request runs
+	batch  string        // stress-ng's arguments; several jobs separated by ";"
+	static float64       // CPUs that all batch work together gets in the static way
+	target time.Duration // the latency that the service reports as its target; 0: from the first round alone
+	page   string
+	trace  string
+}
+
+func main() {
+	// The load generator is this program too, in a sandbox of its own.
+	if len(os.Args) > 1 && os.Args[1] == loadCommand {
+		if err := loadMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "colocate load:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
+	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
+	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
+	flag.IntVar(&o.rate, "rate", 400, "requests a second")
+	flag.IntVar(&o.cost, "cost", 20000, "turns of a loop that each request makes the service run")
+	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
+		"arguments of stress-ng, one job each, separated by semicolons")
+	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
+	flag.DurationVar(&o.target, "target", 0, "have the service report its p99 of each second, and this as its target; by default the controller goes by CPU alone")
+	flag.StringVar(&o.page, "html", "", "draw the result into this `file`")
+	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into this `file`, for examples/replay")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := colocate(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "colocate:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func colocate(ctx context.Context, o options) (err error) {
+	for _, tool := range []string{"redis-server", "stress-ng"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%w: install it, or run make colocate", err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "colocate-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	host, err := isolation.Open(ctx, o.config)
+	if err != nil {
+		return err
+	}
+	s := &stage{o: o, host: host, socket: filepath.Join(dir, "redis"), dir: dir}
+	defer func() { err = errors.Join(err, s.clear(context.WithoutCancel(ctx)), host.Close()) }()
+	if err := s.clear(ctx); err != nil { // what an interrupted run left
+		return err
+	}
+	if err := s.serve(ctx); err != nil {
+		return err
+	}
+	results, err := s.play(ctx)
+	if err != nil {
+		return err
+	}
+	report(os.Stdout, results)
+	if o.page == "" {
+		return nil
+	}
+	f, err := os.Create(o.page)
+	if err != nil {
+		return err
+	}
+	return errors.Join(draw(f, results), f.Close())
+}

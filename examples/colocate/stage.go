@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/isolation"
+)
+
+// way is how batch work is treated.
+type way string
+
+const (
+	alone       way = "alone"
+	unprotected way = "unprotected"
+	static      way = "static"
+	managed     way = "elastic"
+)
+
+var ways = []way{alone, unprotected, static, managed}
+
+// stage is the machine with the service on it.
+type stage struct {
+	o      options
+	host   *isolation.Host
+	socket string
+	dir    string
+
+	service, client *isolation.Sandbox
+	jobs            []*isolation.Sandbox
+
+	mu      sync.Mutex
+	current []time.Duration // the latencies of the phase that is being measured
+	broken  error           // why no more will come
+}
+
+// outcome is one phase.
+type outcome struct {
+	way       way
+	latencies []time.Duration // ascending
+	seconds   float64
+	service   float64 // CPUs that service and client used
+	batch     float64 // CPUs that batch work used
+	cpus      float64
+	kills     uint64 // for want of memory, of the service
+}
+
+// serve starts Redis and the load.
+func (s *stage) serve(ctx context.Context) (err error) {
+	s.service, err = s.start(ctx, isolation.Spec{
+		ID: "service", Class: elastic.LatencyCritical,
+		Process: isolation.Process{Args: []string{
+			"redis-server", "--port", "0", "--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--daemonize", "no",
+			"--dir", s.dir, "--logfile", "/dev/null",
+		}},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := net.Dial("unix", s.socket)
+		if err == nil {
+			_ = conn.Close()
+			break
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("redis-server does not answer: %w", err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	s.client, err = s.start(ctx, isolation.Spec{
+		ID: "client", Class: elastic.LatencyCritical,
+		Process: isolation.Process{Args: []string{
+			self, loadCommand, "-socket", s.socket, "-rate", fmt.Sprint(s.o.rate), "-cost", fmt.Sprint(s.o.cost),
+		}},
+	}, in)
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
+	go s.listen(out)
+	return nil
+}
+
+func (s *stage) start(ctx context.Context, spec isolation.Spec, stdout *os.File) (*isolation.Sandbox, error) {
+	sb, err := s.host.Create(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return sb, sb.Start(ctx, nil, stdout, os.Stderr)
+}
+
+// listen takes in what the load generator measures, and reports it as the
+// service's own word.
+func (s *stage) listen(out *os.File) {
+	defer out.Close()
+	in := bufio.NewScanner(out)
+	in.Buffer(nil, 64<<20)
+	for in.Scan() {
+		var sec second
+		if err := json.Unmarshal(in.Bytes(), &sec); err != nil {
+			s.fail(err)
+			return
+		}
+		s.mu.Lock()
+		s.current = append(s.current, sec.Latencies...)
+		s.mu.Unlock()
+		if target := s.o.target; target > 0 {
+			s.service.Report(elastic.Service{
+				Target: target, Latency: quantile(sec.Latencies, 0.99), Samples: len(sec.Latencies),
+			})
+		}
+	}
+	s.fail(errors.Join(errors.New("the load has ended"), in.Err()))
+}
+
+func (s *stage) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = err
+}
+
+// play goes through all ways, several rounds.
+func (s *stage) play(ctx context.Context) ([]outcome, error) {
+	var all []outcome
+	if _, err := s.measure(ctx, alone); err != nil { // warm up
+		return nil, err
+	}
+	for round := range s.o.rounds {
+		for i := range ways {
+			// Another order in each round: whoever comes first is not
+			// always the same.
+			w := ways[(i+round)%len(ways)]
+			if round == 0 {
+				w = ways[i]
+			}
+			o, err := s.measure(ctx, w)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", w, err)
+			}
+			all = append(all, o)
+			fmt.Printf("round %d  %-12s p99 %8.3f ms  batch used %.2f CPUs\n",
+				round+1, w, milliseconds(quantile(o.latencies, 0.99)), o.batch)
+		}
+	}
+	return all, nil
+}
+
+// measure runs one way for one phase, after a settling time.
+func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
+	if w != alone {
+		if err := s.batch(ctx, w); err != nil {
+			return o, err
+		}
+		defer func() { err = errors.Join(err, s.endBatch(context.WithoutCancel(ctx))) }()
+	}
+	if w == managed {
+		stop, err := s.control(ctx)
+		if err != nil {
+			return o, err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	if err := s.wait(ctx, max(s.o.phase/3, 2*time.Second)); err != nil {
+		return o, err
+	}
+	before, err := s.usage()
+	if err != nil {
+		return o, err
+	}
+	s.mu.Lock()
+	s.current = nil
+	s.mu.Unlock()
+	start := time.Now()
+	if err := s.wait(ctx, s.o.phase); err != nil {
+		return o, err
+	}
+	o.seconds = time.Since(start).Seconds()
+	after, err := s.usage()
+	if err != nil {
+		return o, err
+	}
+	s.mu.Lock()
+	o.latencies = slices.Clone(s.current)
+	s.mu.Unlock()
+	slices.Sort(o.latencies)
+	if len(o.latencies) == 0 {
+		return o, errors.New("the service answered nothing")
+	}
+	o.way, o.cpus = w, float64(runtime.NumCPU())
+	o.service = (after.service - before.service).Seconds() / o.seconds
+	o.batch = (after.batch - before.batch).Seconds() / o.seconds
+	o.kills = after.kills - before.kills
+	return o, nil
+}
+
+// batch starts the jobs, each in a sandbox.
+func (s *stage) batch(ctx context.Context, w way) error {
+	lines := strings.Split(s.o.batch, ";")
+	for i, args := range lines {
+		spec := isolation.Spec{
+			ID:      fmt.Sprintf("batch-%d", i+1),
+			Process: isolation.Process{Args: append([]string{"stress-ng", "--quiet"}, strings.Fields(args)...), Dir: s.dir},
+		}
+		switch w {
+		case static:
+			spec.Resources.CPU.Max = cgroups.CPUs(s.o.static / float64(len(lines)))
+		case managed:
+			spec.Class = elastic.BestEffort
+		case alone, unprotected:
+		}
+		sb, err := s.start(ctx, spec, nil)
+		if sb != nil {
+			s.jobs = append(s.jobs, sb)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) endBatch(ctx context.Context) error {
+	var errs []error
+	for _, sb := range s.jobs {
+		errs = append(errs, sb.Destroy(ctx))
+	}
+	s.jobs = nil
+	return errors.Join(errs...)
+}
+
+// control runs the controller until stop is called.
+func (s *stage) control(ctx context.Context) (stop func() error, err error) {
+	cfg := elastic.Config{
+		Policies: []elastic.Policy{
+			&elastic.CPUSuppress{Share: 1}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
+		},
+		Period: 500 * time.Millisecond,
+	}
+	var trace *os.File
+	if s.o.trace != "" {
+		if trace, err = os.OpenFile(s.o.trace, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
+			return nil, err
+		}
+		cfg.Trace = trace
+	}
+	ctl, err := elastic.Start(ctx, s.host, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := errors.Join(ctl.Close(), ctl.Err())
+		if trace != nil {
+			err = errors.Join(err, trace.Close())
+		}
+		return err
+	}, nil
+}
+
+// used is what was used since the sandboxes were made.
+type used struct {
+	service, batch time.Duration
+	kills          uint64
+}
+
+func (s *stage) usage() (u used, err error) {
+	var st cgroups.Stats
+	cpu := func(sb *isolation.Sandbox) (time.Duration, error) {
+		if err := sb.Stat(&st); err != nil {
+			return 0, err
+		}
+		d, _ := st.CPU.Usage.Value()
+		return d, nil
+	}
+	for _, sb := range []*isolation.Sandbox{s.service, s.client} {
+		d, err := cpu(sb)
+		if err != nil {
+			return u, err
+		}
+		u.service += d
+		kills, _ := st.Memory.Events.OOMKill.Value()
+		u.kills += kills
+	}
+	for _, sb := range s.jobs {
+		d, err := cpu(sb)
+		if err != nil {
+			return u, err
+		}
+		u.batch += d
+	}
+	return u, nil
+}
+
+func (s *stage) wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
+// clear destroys everything.
+func (s *stage) clear(ctx context.Context) error {
+	var errs []error
+	for sb := range s.host.Sandboxes(nil) {
+		errs = append(errs, sb.Destroy(ctx))
+	}
+	return errors.Join(errs...)
+}
