@@ -202,6 +202,7 @@ func (n *Network) Create(ctx context.Context, owner string, spec Spec) (*Attachm
 		return nil, err
 	}
 	defer done()
+	defer n.warm.refill()
 	a := &Attachment{network: n, owner: owner, spec: spec.Clone()}
 	if err := a.begin(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())

@@ -15,6 +15,7 @@ import (
 // warmPool keeps some namespaces ready. A nil pool has none.
 type warmPool struct {
 	ready chan *prepared
+	low   chan struct{} // has room for one: there are few
 	stop  context.CancelFunc
 	ended chan struct{}
 }
@@ -56,31 +57,44 @@ func prepare(ctx context.Context) (p *prepared, err error) {
 // machine.
 func newWarmPool(machine *Handle, size int) *warmPool {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &warmPool{ready: make(chan *prepared, size-1), stop: stop, ended: make(chan struct{})}
+	w := &warmPool{ready: make(chan *prepared, size), low: make(chan struct{}, 1), stop: stop, ended: make(chan struct{})}
 	go w.fill(ctx, machine)
 	return w
 }
 
-// fill makes namespaces as they are taken: one waits to be put in, the others
-// are in the channel. It gives up when the kernel refuses; who needs a namespace
-// then makes it, and hears why that fails.
+// fill makes namespaces whenever there are few. If the kernel refuses, it waits for
+// the next time; who needs a namespace meanwhile makes it, and hears why that fails.
 func (w *warmPool) fill(ctx context.Context, machine *Handle) {
 	defer close(w.ended)
 	for {
-		p, err := prepare(ctx)
-		if err != nil {
-			return
-		}
-		if err := p.addVeth(ctx, machine); err != nil {
-			_ = p.close()
-			return
+		for len(w.ready) < cap(w.ready) {
+			p, err := prepare(ctx)
+			if err != nil {
+				break
+			}
+			if err := p.addVeth(ctx, machine); err != nil {
+				_ = p.close()
+				break
+			}
+			w.ready <- p // nobody else puts any in
 		}
 		select {
-		case w.ready <- p:
+		case <-w.low:
 		case <-ctx.Done():
-			_ = p.close()
 			return
 		}
+	}
+}
+
+// refill is called when a network was made: not before, as the making of the next
+// would take the kernel's lock from it, and not for each, for the same reason.
+func (w *warmPool) refill() {
+	if w == nil || len(w.ready) > cap(w.ready)/2 {
+		return
+	}
+	select {
+	case w.low <- struct{}{}:
+	default:
 	}
 }
 

@@ -51,7 +51,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "only see that everything works: small heaps, few sandboxes")
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
-	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign or fleet")
+	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign, fleet or network")
 	flag.Parse()
 	if o.quick {
 		o.heap, o.sandboxes = min(o.heap, 64), min(o.sandboxes, 50)
@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) (err error) {
 		name string
 		run  func(context.Context, *place, options) (*table, error)
 	}{
-		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable},
+		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"network", networkTable},
 	} {
 		if o.only != "" && o.only != section.name {
 			continue
