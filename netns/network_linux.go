@@ -104,12 +104,16 @@ func (n *Network) checkOverlap(ctx context.Context, pc PoolConfig) error {
 			if dst.Bits() == 0 || !dst.Overlaps(pc.Subnet) {
 				continue
 			}
-			name := ""
-			if link, err := s.LinkByIndex(r.LinkIndex); err == nil {
-				name = link.Attrs().Name
-				if name == pc.Link || strings.HasPrefix(link.Attrs().Alias, aliasPrefix+" "+n.scope+" ") {
-					continue
-				}
+			link, err := s.LinkByIndex(r.LinkIndex)
+			if errors.Is(explain(err), os.ErrNotExist) {
+				continue // gone since, and the route with it
+			}
+			if err != nil {
+				return struct{}{}, err
+			}
+			name := link.Attrs().Name
+			if name == pc.Link || strings.HasPrefix(link.Attrs().Alias, aliasPrefix+" "+n.scope+" ") {
+				continue
 			}
 			return struct{}{}, &OverlapError{Pool: pc.Name, Subnet: pc.Subnet, Route: dst, Link: name}
 		}
