@@ -82,6 +82,7 @@ func specFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 	})
 	fs.BoolVar(&spec.Process.NewPrivileges, "new-privileges", false, "let set-user-id programs gain privileges")
 	namespaceFlags(fs, &spec.Namespaces)
+	netFlags(fs, spec)
 }
 
 func namespaceFlags(fs *flag.FlagSet, n *isolation.Namespaces) {
@@ -110,7 +111,6 @@ func namespaceFlags(fs *flag.FlagSet, n *isolation.Namespaces) {
 		}
 		return nil
 	})
-	value(fs, "net", &n.Network, "new or host: `MODE` of the network namespace, short for --ns net=MODE")
 	idMap := func(name string, to *namespaces.IDMaps, whose string) {
 		fs.Func(name, "`INSIDE:OUTSIDE:COUNT` of the "+whose+" of a new user namespace; may be repeated", func(s string) error {
 			m, err := namespaces.ParseIDMaps(strings.ReplaceAll(s, ":", " "))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // updated is what update prints as JSON.
@@ -23,6 +24,8 @@ type updated struct {
 func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
 	var r cgroups.Resources
 	limitFlags(fs, &r)
+	var network netns.Bandwidth
+	bandwidthFlags(fs, &network, func() {})
 	var cfg cgroups.UpdateConfig
 	value(fs, "shrink", &cfg.Shrink, "gradual, refuse or force: `POLICY` for a memory limit below what is in use; gradual by default")
 	dry := fs.Bool("dry-run", false, "only say what would be written, in order, and why there")
@@ -31,8 +34,12 @@ func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []s
 		if err != nil {
 			return err
 		}
-		if r.IsZero() {
+		links := network != netns.Bandwidth{}
+		switch {
+		case r.IsZero() && !links:
 			return usagef("no limit to change")
+		case links && (!r.IsZero() || *dry):
+			return usagef("limits of the network are changed alone")
 		}
 		if err := r.Validate(); err != nil {
 			return &usageError{err}
@@ -44,6 +51,16 @@ func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []s
 		defer func() { err = errors.Join(err, host.Close()) }()
 		sb, err := host.Sandbox(ctx, id)
 		if err != nil {
+			return err
+		}
+		if links {
+			if err := sb.UpdateNetwork(ctx, "", network); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printChanges(updated{id, false, nil})
+			}
+			_, err = fmt.Fprintln(a.stdout, "network limits changed")
 			return err
 		}
 		if *dry {
