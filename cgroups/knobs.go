@@ -73,6 +73,7 @@ func (r Resources) knobs() (list []oneKnob) {
 	add(m.OOMGroup == Keep, ControllerMemory, "memory.oom.group", Resources{Memory: Memory{OOMGroup: m.OOMGroup}})
 	add(r.PIDs.Max.IsZero(), ControllerPIDs, "pids.max", Resources{PIDs: r.PIDs})
 	add(r.IO.Weight.IsZero(), ControllerIO, "io.weight", Resources{IO: IO{Weight: r.IO.Weight}})
+	add(r.IO.Priority == IOPriorityKeep, ControllerIO, "io.prio.class", Resources{IO: IO{Priority: r.IO.Priority}})
 	for _, d := range r.IO.Devices {
 		name := d.Device.String()
 		alone := func(k IODevice) Resources {
