@@ -72,6 +72,10 @@ func loadOrder(ctx context.Context, root string, names []string) ([]module, erro
 		return nil
 	}
 	for _, name := range names {
+		name, elsewhere := strings.CutSuffix(name, "?")
+		if elsewhere && files[canonical(name)] == "" {
+			continue
+		}
 		if err := add(name); err != nil {
 			return nil, err
 		}
