@@ -40,15 +40,16 @@ func (e *explainer) memory() error {
 // hierarchical leaves out what is above a v1 group whose parents do not count
 // what it uses: until Linux 5.11 that could be chosen.
 func hierarchical(read amountAt) amountAt {
-	apart := false
+	first, apart := true, false
 	return func(r rung) (Level, bool, error) {
-		if !r.in.v2 && r.own == nil && !apart {
+		if !r.in.v2 && !first && !apart {
 			text, ok, err := r.read("memory.use_hierarchy")
 			if err != nil {
 				return Level{}, false, err
 			}
 			apart = ok && text == "0"
 		}
+		first = false
 		if apart {
 			return Level{}, false, nil
 		}

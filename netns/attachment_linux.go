@@ -156,7 +156,7 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 		}
 		a.plugs = append(a.plugs, p)
 	}
-	return nil
+	return a.publish(ctx) // again, if somebody took the rules away
 }
 
 // connect makes the links, those of the machine and their ends inside.
@@ -219,7 +219,10 @@ func (a *Attachment) connectVeth(ctx context.Context, p *plug) error {
 			if err := s.LinkAdd(veth); err != nil {
 				return 0, noKind(string(p.Kind), err)
 			}
-			return veth.Index, s.LinkSetAlias(veth, alias)
+			if err := s.LinkSetAlias(veth, alias); err != nil {
+				return 0, err
+			}
+			return veth.Index, a.setPort(s, veth, attrs)
 		})
 		p.machineIndex = index
 		return err
@@ -246,6 +249,7 @@ func (a *Attachment) takeVeth(s *netlink.Handle, p *plug, attrs netlink.LinkAttr
 			}
 			return s.LinkSetMasterByIndex(end, attrs.MasterIndex)
 		},
+		func() error { return a.setPort(s, end, attrs) },
 		func() error { return s.LinkSetUp(end) },
 	}
 	for _, step := range steps {
@@ -254,6 +258,24 @@ func (a *Attachment) takeVeth(s *netlink.Handle, p *plug, attrs netlink.LinkAttr
 		}
 	}
 	return nil
+}
+
+// setPort tells the bridge about its new port: to keep the sandbox from others that
+// are isolated, and to send back where it came from what a sandbox sends to its
+// own published port.
+func (a *Attachment) setPort(s *netlink.Handle, end netlink.Link, attrs netlink.LinkAttrs) error {
+	if attrs.MasterIndex == 0 {
+		return nil
+	}
+	if len(a.spec.Ports) > 0 {
+		if err := s.LinkSetHairpin(end, true); err != nil {
+			return err
+		}
+	}
+	if !a.spec.Isolated {
+		return nil
+	}
+	return noKind("isolated port of a bridge", s.LinkSetIsolated(end, true))
 }
 
 // connectChild makes a macvlan or ipvlan in the namespace.
@@ -287,16 +309,13 @@ func (a *Attachment) publish(ctx context.Context) error {
 	if a.network.firewall == nil {
 		return nil
 	}
-	r := Rules{Ports: a.spec.Ports}
+	r := Rules{Isolated: a.spec.Isolated, Ports: a.spec.Ports}
 	for _, p := range a.plugs {
 		for _, addr := range p.addrs {
 			r.Addrs = append(r.Addrs, addr.Addr())
 		}
-		if p.machine != "" {
-			r.Links = append(r.Links, p.machine)
-		}
 	}
-	if len(r.Links) == 0 && len(r.Ports) == 0 {
+	if len(r.Addrs) == 0 {
 		return nil
 	}
 	return a.network.firewall.Set(ctx, a.owner, r)

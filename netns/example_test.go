@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 )
 
@@ -65,6 +66,38 @@ func ExampleNetwork_Sweep() {
 	running := map[string]bool{"web-1": true}
 	removed, err := network.Sweep(ctx, func(owner string) bool { return running[owner] })
 	fmt.Println(removed, err)
+}
+
+// Three quarters of a link are one sandbox's for sure, a quarter another's; each
+// borrows what the other leaves.
+func ExampleShaper_Set() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	own, err := namespaces.Current(namespaces.Network)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer own.Close()
+	h, err := netns.Open(own)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer h.Close()
+	link, err := netns.OpenShaper(ctx, h, netns.ShaperConfig{Link: "example0", Rate: netns.BitsPerSecond(1e9)})
+	if err != nil {
+		fmt.Println(err) // shape example0 in net:[4026531840]: no such link
+		return
+	}
+	for id, share := range map[uint16]netns.Class{
+		2: {ID: 2, Rate: netns.BitsPerSecond(750e6), Priority: 0, Match: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}},
+		3: {ID: 3, Rate: netns.BitsPerSecond(250e6), Priority: 3, Match: []netip.Prefix{netip.MustParsePrefix("10.77.0.3/32")}},
+	} {
+		if err := link.Set(ctx, share); err != nil {
+			fmt.Println(id, err)
+		}
+	}
 }
 
 // How much the limit holds a sandbox up.

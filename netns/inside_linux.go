@@ -26,12 +26,31 @@ var (
 	hop6 = netip.MustParseAddr("fe80::1")
 )
 
+// acceptDAD is whether an interface waits a second before it uses its link-local
+// address, in case somebody else has it, and with it the first neighbors over IPv6
+// that it asks for.
+func acceptDAD(name string) string { return "net/ipv6/conf/" + name + "/accept_dad" }
+
 // writeSysctls writes the parameters from inside, those of interfaces last.
 func (a *Attachment) writeSysctls() error {
-	if len(a.spec.Sysctls) == 0 {
+	sysctls := maps.Clone(a.spec.Sysctls)
+	for _, p := range a.plugs {
+		v6 := slices.ContainsFunc(p.addrs, func(q netip.Prefix) bool { return q.Addr().Is6() })
+		if p.Kind != Veth || !v6 || p.insideIndex != 0 { // prepare has done it
+			continue
+		}
+		key := acceptDAD(p.name)
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(sysctls)), func(k string) bool { return sysctlPath(k) == key }) {
+			if sysctls == nil {
+				sysctls = map[string]string{}
+			}
+			sysctls[key] = "0" // its MAC address is made of its name, and nobody else's
+		}
+	}
+	if len(sysctls) == 0 {
 		return nil
 	}
-	keys := slices.Sorted(maps.Keys(a.spec.Sysctls))
+	keys := slices.Sorted(maps.Keys(sysctls))
 	slices.SortStableFunc(keys, func(x, y string) int {
 		_, xi := ofInterface(x)
 		_, yi := ofInterface(y)
@@ -51,7 +70,7 @@ func (a *Attachment) writeSysctls() error {
 		defer dir.Close()
 		for _, key := range keys {
 			name := sysctlPath(key)
-			err := dir.WriteFile(name, a.spec.Sysctls[key])
+			err := dir.WriteFile(name, sysctls[key])
 			if errors.Is(err, os.ErrNotExist) {
 				return &namespaces.UnsupportedError{Feature: "sysctl " + key, Reason: "network namespaces of this kernel have none", Err: err}
 			}

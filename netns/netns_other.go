@@ -160,3 +160,21 @@ func (a *Attachment) Bandwidth(context.Context, string) (Bandwidth, error) {
 
 // Stat is not supported here.
 func (a *Attachment) Stat(string, *InterfaceStats) error { return onlyLinux() }
+
+// Shaper shares a link between classes. Here there are none.
+type Shaper struct{}
+
+// OpenShaper is not supported here.
+func OpenShaper(context.Context, *Handle, ShaperConfig) (*Shaper, error) { return nil, onlyLinux() }
+
+// Set is not supported here.
+func (s *Shaper) Set(context.Context, Class) error { return onlyLinux() }
+
+// Remove is not supported here.
+func (s *Shaper) Remove(context.Context, uint16) error { return onlyLinux() }
+
+// Stat is not supported here.
+func (s *Shaper) Stat(uint16, *Queue) error { return onlyLinux() }
+
+// Delete is not supported here.
+func (s *Shaper) Delete(context.Context) error { return onlyLinux() }

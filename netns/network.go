@@ -56,9 +56,9 @@ type Firewall interface {
 
 // Rules are what a [Firewall] knows of one sandbox.
 type Rules struct {
-	Addrs []netip.Addr // the sandbox's own
-	Links []string     // its ends on the machine
-	Ports []Port
+	Addrs    []netip.Addr // the sandbox's own
+	Isolated bool         // from others that are isolated
+	Ports    []Port
 }
 
 // Validate reports everything that is wrong with c, without looking at the

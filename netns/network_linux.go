@@ -192,6 +192,9 @@ func (n *Network) Create(ctx context.Context, owner string, spec Spec) (*Attachm
 		return nil, &namespaces.UnsupportedError{Feature: "published ports", Reason: "no firewall was configured"}
 	}
 	for _, i := range spec.Interfaces {
+		if spec.Isolated && i.Kind == Veth && i.Bridge == "" && n.firewall == nil {
+			return nil, &namespaces.UnsupportedError{Feature: "isolation of a routed interface", Reason: "no firewall was configured"}
+		}
 		if i.Kind == Physical && n.moved == "" {
 			return nil, &namespaces.InvalidError{Field: "interface kind", Value: string(i.Kind), Reason: "needs a state directory"}
 		}

@@ -66,6 +66,7 @@ func newLab(t testing.TB, change func(*Config)) *lab {
 
 // bridge makes br0 with the gateways' addresses.
 func (l *lab) bridge() {
+	l.sysctl("net/ipv6/conf/default/accept_dad", "0")
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "br0"
 	_, err := once(l.ctx, l.Machine(), "make", "br0", func(s *netlink.Handle) (struct{}, error) {

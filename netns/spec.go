@@ -38,6 +38,12 @@ type Spec struct {
 	// it is there.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 
+	// Isolated keeps the sandbox apart from all others that are isolated: neither
+	// reaches the other but over published ports. On a bridge the bridge sees to it,
+	// for a routed interface and between bridges the firewall of the [Network];
+	// without one it is refused for routed interfaces.
+	Isolated bool `json:"isolated,omitzero"`
+
 	DNS DNS `json:"dns,omitzero"`
 
 	// Ports are published on the machine's addresses, by the firewall of the

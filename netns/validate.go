@@ -34,7 +34,7 @@ func (s Spec) Validate() error {
 		}
 	case ModeNew:
 	case ModeHost, ModeJoin:
-		if len(s.Interfaces)+len(s.Sysctls)+len(s.Ports) > 0 {
+		if len(s.Interfaces)+len(s.Sysctls)+len(s.Ports) > 0 || s.Isolated {
 			v.bad("network.mode", string(s.Mode), "only a new network has interfaces, sysctls and ports")
 		}
 	default:
@@ -49,6 +49,13 @@ func (s Spec) Validate() error {
 		}
 	} else if s.Join != "" {
 		v.add(checkOwner(s.Join))
+	}
+	if s.Isolated {
+		for _, n := range s.Interfaces {
+			if n.Kind != Veth {
+				v.bad("network.isolated", string(n.Kind), "only a veth can be kept apart")
+			}
+		}
 	}
 	v.interfaces(s.Interfaces)
 	v.sysctls(s.Sysctls)

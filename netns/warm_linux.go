@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/caisson-run/caisson/namespaces"
@@ -112,6 +113,10 @@ func (p *prepared) addVeth(ctx context.Context, machine *Handle) error {
 		return err
 	}
 	p.machineIndex = index
+	if err := namespaces.Do(func() error { return os.WriteFile("/proc/sys/"+acceptDAD(warmName), []byte("0"), 0) }, p.ns); err != nil &&
+		!errors.Is(err, os.ErrNotExist) { // a kernel without IPv6
+		return err
+	}
 	p.insideIndex, err = once(ctx, p.inside, "prepare", warmName, func(s *netlink.Handle) (int, error) {
 		if err := s.LinkSetUp(byIndex(loopbackIndex)); err != nil {
 			return 0, err
