@@ -75,7 +75,7 @@ func (a *Attachment) make(ctx context.Context) error {
 		return err
 	}
 	for _, p := range a.plugs {
-		if err := a.shape(ctx, p, p.Bandwidth); err != nil {
+		if err := a.shape(ctx, p, p.Bandwidth, true); err != nil {
 			return err
 		}
 	}
@@ -203,7 +203,7 @@ func (a *Attachment) connectVeth(ctx context.Context, p *plug) error {
 	attrs.MTU = p.MTU
 	alias := a.network.alias(a.owner)
 	if w := a.warm; w.machineIndex != 0 && p == a.plugs[0] {
-		p.machineIndex, p.insideIndex = w.machineIndex, w.insideIndex
+		p.machineIndex, p.insideIndex, p.machineMAC = w.machineIndex, w.insideIndex, w.machineMAC
 		take := func() error {
 			_, err := once(ctx, machine, "take", p.machine, func(s *netlink.Handle) (struct{}, error) {
 				return struct{}{}, a.takeVeth(s, p, attrs, alias)
@@ -236,9 +236,8 @@ func (a *Attachment) takeVeth(s *netlink.Handle, p *plug, attrs netlink.LinkAttr
 	steps := []func() error{
 		func() error { return s.LinkSetAlias(end, alias) },
 		func() error { return s.LinkSetName(end, p.machine) },
-		func() error { return s.LinkSetHardwareAddr(end, attrs.HardwareAddr) },
 		func() error {
-			if attrs.MTU == 0 {
+			if attrs.MTU == 0 || attrs.MTU == defaultMTU {
 				return nil
 			}
 			return s.LinkSetMTU(end, attrs.MTU)

@@ -134,7 +134,7 @@ func configureLink(s *netlink.Handle, p *plug) error {
 			return err
 		}
 	}
-	if (waited || p.Kind == Physical) && p.MTU != 0 {
+	if waited && p.MTU != 0 && p.MTU != defaultMTU || p.Kind == Physical && p.MTU != 0 {
 		if err := s.LinkSetMTU(link, p.MTU); err != nil {
 			return err
 		}

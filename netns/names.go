@@ -48,9 +48,8 @@ func (n *Network) linkName(owner string, i int) string {
 func (n *Network) macs(owner string, i int) (inside, outside net.HardwareAddr) {
 	h := n.hash(owner, i)
 	inside, outside = net.HardwareAddr(h[10:16]), net.HardwareAddr(h[16:22])
-	for _, m := range []net.HardwareAddr{inside, outside} {
-		m[0] = m[0]&^1 | 2
-	}
+	inside[0] = inside[0]&^1 | 2
+	outside[0] = 0xfe // as in randomMAC
 	return inside, outside
 }
 

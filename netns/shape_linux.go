@@ -37,30 +37,31 @@ func (a *Attachment) SetBandwidth(ctx context.Context, name string, b Bandwidth)
 	if !b.Ingress.IsZero() && p.Kind != Veth {
 		return &namespaces.UnsupportedError{Feature: "ingress limit of a " + string(p.Kind), Reason: "it has no end on the machine"}
 	}
-	return a.shape(ctx, p, b)
+	return a.shape(ctx, p, b, false)
 }
 
-func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth) error {
+// shape sets the limits of an interface; fresh says that it was made just now.
+func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth, fresh bool) error {
 	before := Limit{}
 	if !b.Ingress.IsZero() {
 		var err error
-		if !b.Egress.IsZero() {
+		if !b.Egress.IsZero() && !fresh {
 			if before, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
 				return err
 			}
 		}
-		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress); err != nil {
+		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, fresh); err != nil {
 			return err
 		}
 	}
 	if b.Egress.IsZero() {
 		return nil
 	}
-	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress)
+	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, fresh)
 	if err != nil && !before.IsZero() {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
-		err = errors.Join(err, setLimit(undo, a.network.machine, p.machineIndex, p.machine, before))
+		err = errors.Join(err, setLimit(undo, a.network.machine, p.machineIndex, p.machine, before, false))
 	}
 	return err
 }
@@ -88,8 +89,9 @@ func (a *Attachment) Bandwidth(ctx context.Context, name string) (b Bandwidth, e
 // what is in it.
 const liftedRate = 8 << 40
 
-// setLimit limits what the link of that index sends.
-func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit) error {
+// setLimit limits what the link of that index sends; fresh says that it surely has
+// no limit yet.
+func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit, fresh bool) error {
 	_, err := do(ctx, h, "shape", name, func(s *netlink.Handle) (struct{}, error) {
 		attrs := netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT}
 		rate, limited := l.Rate()
@@ -101,6 +103,14 @@ func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit) e
 		tbf := &netlink.Tbf{
 			QdiscAttrs: attrs, Rate: bytes, Buffer: ticks(l.Burst(), bytes),
 			Limit: uint32(min(max(queue, 64<<10), 1<<30)),
+		}
+		if fresh {
+			if !limited {
+				return struct{}{}, nil
+			}
+			if err := s.QdiscAdd(tbf); !errors.Is(err, syscall.EEXIST) {
+				return struct{}{}, noKind("tbf", err)
+			}
 		}
 		// Changed in place if it is there: created only where the link has no
 		// queue but the kernel's default one.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net"
 	"os"
 	"strings"
 
@@ -28,9 +29,13 @@ type prepared struct {
 
 	// A veth whose end inside is warmName; 0: none.
 	machineIndex, insideIndex int
+	machineMAC                net.HardwareAddr
 }
 
-const warmName = "eth0"
+const (
+	warmName   = "eth0"
+	defaultMTU = 1500 // of a new veth
+)
 
 func (p *prepared) close() error {
 	if p == nil {
@@ -104,6 +109,8 @@ func (w *warmPool) refill() {
 func (p *prepared) addVeth(ctx context.Context, machine *Handle) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = linkPrefix + "-" + strings.ToLower(rand.Text()[:maxName-len(linkPrefix)-1])
+	p.machineMAC = randomMAC()
+	attrs.HardwareAddr = p.machineMAC
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: warmName, PeerNamespace: netlink.NsFd(p.ns.FD())}
 	index, err := once(ctx, machine, "make", attrs.Name, func(s *netlink.Handle) (int, error) {
 		err := s.LinkAdd(veth)
@@ -128,6 +135,15 @@ func (p *prepared) addVeth(ctx context.Context, machine *Handle) error {
 		return link.Attrs().Index, nil
 	})
 	return err
+}
+
+// randomMAC is an address that no bridge takes for its own: those prefer the
+// lowest of their ports.
+func randomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails
+	mac[0] = 0xfe
+	return mac
 }
 
 // take is a namespace that is ready, or nil.
