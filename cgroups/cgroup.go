@@ -18,6 +18,7 @@ type hierarchy struct {
 	dir         *kernfs.Dir // the tree's top
 	root        string      // which directory of the hierarchy the top is, as /proc/PID/cgroup names it; empty if unknown
 	detached    bool        // mounted by us, without a path
+	flat        bool        // v1 memory, before Linux 5.11: a new group's limit does not hold its children's
 }
 
 // Root is where a machine's hierarchies are. It is safe for concurrent use.

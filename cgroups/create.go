@@ -132,6 +132,13 @@ func (n *node) prepare(path string, want Controllers) (Controllers, error) {
 			return 0, err
 		}
 	}
+	if n.in.flat {
+		// Until Linux 5.11 (bef8620cd8e0 "mm: memcg: deprecate the
+		// non-hierarchical mode") each group chooses, before it has any below.
+		if err := n.dir.WriteFile(useHierarchyV1, "1"); err != nil {
+			return 0, n.failed(err)
+		}
+	}
 	return n.in.controllers, nil
 }
 

@@ -421,3 +421,22 @@ func TestDelegated(t *testing.T) {
 	require.NoError(t, a.Remove(t.Context()))
 	require.NoError(t, errors.Join(a.Close(), b.Close()))
 }
+
+// TestLimitHoldsChildren has a group's memory count what is below it, also where
+// the kernel's default is that it does not.
+func TestLimitHoldsChildren(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	r := openRoot(t)
+	parent := newGroup(t, r, 0)
+	n := parent.node(ControllerMemory)
+	if n == nil || n.in.v2 {
+		testutil.Skip(t, testutil.Cgroup1("memory"), "memory is not in a v1 tree")
+	}
+	text, err := n.dir.ReadFile(useHierarchyV1, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "1\n", string(text))
+	child := newGroupAt(t, r, parent.Path()+"/child", 0)
+	text, err = child.node(ControllerMemory).dir.ReadFile(useHierarchyV1, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "1\n", string(text))
+}

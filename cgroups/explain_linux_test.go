@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
@@ -160,24 +159,13 @@ func TestExplainKernel(t *testing.T) {
 	e, err := child.Explain()
 	require.NoError(t, err)
 	t.Logf("%s", e)
-	binding := func(knob string) string {
-		if n := parent.node(ControllerMemory); n != nil && strings.HasPrefix(knob, "memory") {
-			if b, err := n.dir.ReadFile("memory.use_hierarchy", nil); err == nil && strings.TrimSpace(string(b)) == "0" {
-				return child.Path() // until Linux 5.11 a v1 parent need not count its children
-			}
-		}
-		return parent.Path()
-	}
 	for knob, want := range map[string]uint64{"memory.max": 1 << 25, "memory.high": 1 << 24, "cpu.max": 100000, "pids.max": 10} {
 		b, ok := e.Of(knob)
 		if !ok || b.Asked.IsMax() {
 			assert.False(t, knob == "pids.max" && root.where[ControllerPIDs] != nil, "%s: what was set is not seen", b)
 			continue // this kernel has no such knob, or v1 would not have taken it
 		}
-		require.Equal(t, binding(knob), b.By.Group, "%s", b)
-		if b.By.Group == child.Path() {
-			continue
-		}
+		require.Equal(t, parent.Path(), b.By.Group, "%s", b)
 		assert.Equal(t, Count(want), b.Limit, "%s", b)
 		assert.Equal(t, want, b.Excess(), "%s", b)
 	}

@@ -43,7 +43,7 @@ func hierarchical(read amountAt) amountAt {
 	first, apart := true, false
 	return func(r rung) (Level, bool, error) {
 		if !r.in.v2 && !first && !apart {
-			text, ok, err := r.read("memory.use_hierarchy")
+			text, ok, err := r.read(useHierarchyV1)
 			if err != nil {
 				return Level{}, false, err
 			}

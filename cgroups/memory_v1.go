@@ -13,6 +13,8 @@ const (
 	usageV1 = "memory.usage_in_bytes"
 
 	memswUsageV1 = "memory.memsw.usage_in_bytes"
+
+	useHierarchyV1 = "memory.use_hierarchy"
 )
 
 // memoryV1 plans memory and swap. v1 limits memory, and memory plus swap, and

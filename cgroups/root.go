@@ -173,7 +173,13 @@ func (r *Root) take(m mount) error {
 	if err != nil || !here {
 		return errors.Join(err, dir.Close()) // covered
 	}
-	return r.add(&hierarchy{v2: m.v2, controllers: m.controllers, dir: dir, root: m.root})
+	h := &hierarchy{v2: m.v2, controllers: m.controllers, dir: dir, root: m.root}
+	if !m.v2 && m.controllers.Has(ControllerMemory) {
+		// A file that is not there, or not to be read, chooses nothing.
+		text, err := dir.ReadFile(useHierarchyV1, nil)
+		h.flat = err == nil && strings.TrimSpace(string(text)) == "0"
+	}
+	return r.add(h)
 }
 
 func (r *Root) mountUnified() error {
