@@ -44,6 +44,7 @@ type box struct {
 	child *launch.Child // set if it is this process's own child
 	drop  func()        // stops listening for its end
 	ended chan struct{} // closed once saved.Exit is set
+	hurry chan struct{} // closed once the sandbox is being destroyed
 }
 
 // nativeState is what must be known again after a restart.
@@ -117,7 +118,7 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 			return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators[:i+1]))
 		}
 	}
-	b := &box{ended: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
+	b := &box{ended: make(chan struct{}), hurry: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
 	if err := c.saveLater(b.saved); err != nil {
 		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
 	}
@@ -207,102 +208,6 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(before))
 }
 
-// listen arranges for the end of the first process to be noticed.
-func (d *nativeDriver) listen(c *Container, b *box) error {
-	drop, err := d.engine.OnExit(b.pidfd.Int(), func() { d.exited(c, b) })
-	b.mu.Lock()
-	b.drop = drop
-	b.mu.Unlock()
-	return err
-}
-
-// exited runs once, on the engine's goroutine, and does not block.
-func (d *nativeDriver) exited(c *Container, b *box) {
-	st := ExitStatus{At: time.Now()}
-	if b.child == nil {
-		// It may take a moment, in which the sandbox may be let go.
-		pidfd, _ := b.pidfd.Dup()
-		go d.inherited(c, b, pidfd, st)
-		return
-	}
-	if end, ended, err := b.child.Reap(); err == nil && ended {
-		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
-	}
-	d.finished(c, b, st)
-}
-
-// reaperPatience is how long whoever has inherited an earlier process's child may
-// take to wait for it. Until then Wait waits too.
-const reaperPatience = time.Second
-
-// inherited is for a process that was another's child: the kernel may know how it
-// ended. It owns pidfd, which is nil if the sandbox was let go already.
-func (d *nativeDriver) inherited(c *Container, b *box, pidfd *sys.FD, st ExitStatus) {
-	if pidfd != nil {
-		if ws, err := sys.PidfdExit(pidfd.Int(), reaperPatience); err == nil {
-			st.Known, st.Code = true, ws.ExitStatus()
-			if ws.Signaled() {
-				st.Signal = int(ws.Signal())
-			}
-		}
-		_ = pidfd.Close()
-	}
-	d.finished(c, b, st)
-}
-
-// finished makes known how the first process ended.
-func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
-	if st.Signal != 0 {
-		st.Code = 128 + st.Signal
-	}
-	// Only a kill can have been for lack of memory; an unknown end too.
-	if !st.Known || st.Signal == int(syscall.SIGKILL) {
-		var ev cgroups.Events
-		if c.Cgroup.Events(&ev) == nil {
-			kills, _ := ev.Memory.OOMKill.Value()
-			st.OOM = kills > 0
-		}
-	}
-	b.mu.Lock()
-	b.saved.Exit = &st
-	saved := b.saved
-	b.mu.Unlock()
-	// The record is for the next process. Without it, that one finds the
-	// process gone and reports an unknown status: worse, and true. Begun first,
-	// it runs last: who waits goes before.
-	go func() { _ = c.Save(saved) }()
-	close(b.ended)
-}
-
-// state is the truth about the first process.
-func (b *box) state() State {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.saved.Exit != nil:
-		return StateExited
-	case b.saved.PID != 0:
-		return StateRunning
-	}
-	return StateCreated
-}
-
-// Wait waits for the end of the first process.
-func (d *nativeDriver) Wait(ctx context.Context, c *Container) (ExitStatus, error) {
-	b := boxOf(c)
-	if b == nil || b.state() == StateCreated {
-		return ExitStatus{}, &StateError{State: StateCreated, Reason: "no process was started"}
-	}
-	select {
-	case <-b.ended:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return *b.saved.Exit, nil
-	case <-ctx.Done():
-		return ExitStatus{}, context.Cause(ctx)
-	}
-}
-
 // Signal sends sig to the first process.
 func (d *nativeDriver) Signal(_ context.Context, c *Container, sig syscall.Signal) error {
 	b := boxOf(c)
@@ -373,6 +278,9 @@ func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
 	// The first process is dead, and still has to be reaped if it is a child
 	// of this one; whoever waits for it hears of its end.
 	if b := boxOf(c); b != nil && b.state() == StateRunning {
+		if !isClosed(b.hurry) {
+			close(b.hurry)
+		}
 		select {
 		case <-b.ended:
 		case <-ctx.Done():
@@ -404,7 +312,7 @@ func (d *nativeDriver) Release(c *Container) error {
 
 // Recover finds a sandbox that an earlier process made.
 func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
-	b := &box{ended: make(chan struct{})}
+	b := &box{ended: make(chan struct{}), hurry: make(chan struct{})}
 	if ok, err := c.Saved(&b.saved); err != nil || !ok {
 		return errors.Join(err, fmt.Errorf("%w: nothing was saved of it", ErrNotFound))
 	}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+// listen arranges for the end of the first process to be noticed.
+func (d *nativeDriver) listen(c *Container, b *box) error {
+	drop, err := d.engine.OnExit(b.pidfd.Int(), func() { d.exited(c, b) })
+	b.mu.Lock()
+	b.drop = drop
+	b.mu.Unlock()
+	return err
+}
+
+// exited runs once, on the engine's goroutine, and does not block.
+func (d *nativeDriver) exited(c *Container, b *box) {
+	st := ExitStatus{At: time.Now()}
+	if b.child == nil {
+		// It may take a moment, in which the sandbox may be let go.
+		pidfd, _ := b.pidfd.Dup()
+		go d.inherited(c, b, pidfd, st)
+		return
+	}
+	if end, ended, err := b.child.Reap(); err == nil && ended {
+		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	}
+	d.finished(c, b, st)
+}
+
+// reaperPatience is how long whoever has inherited an earlier process's child may
+// take to wait for it. Until then Wait waits too; Destroy does not.
+const (
+	reaperPatience = time.Second
+	reaperLook     = 20 * time.Millisecond
+)
+
+// inherited is for a process that was another's child: the kernel may know how it
+// ended. It owns pidfd, which is nil if the sandbox was let go already.
+func (d *nativeDriver) inherited(c *Container, b *box, pidfd *sys.FD, st ExitStatus) {
+	for left := reaperPatience; pidfd != nil && left > 0; left -= reaperLook {
+		ws, err := sys.PidfdExit(pidfd.Int(), reaperLook)
+		if err == nil {
+			st.Known, st.Code = true, ws.ExitStatus()
+			if ws.Signaled() {
+				st.Signal = int(ws.Signal())
+			}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || isClosed(b.hurry) {
+			break
+		}
+	}
+	if pidfd != nil {
+		_ = pidfd.Close()
+	}
+	d.finished(c, b, st)
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// finished makes known how the first process ended.
+func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
+	if st.Signal != 0 {
+		st.Code = 128 + st.Signal
+	}
+	// Only a kill can have been for lack of memory; an unknown end too.
+	if !st.Known || st.Signal == int(syscall.SIGKILL) {
+		var ev cgroups.Events
+		if c.Cgroup.Events(&ev) == nil {
+			kills, _ := ev.Memory.OOMKill.Value()
+			st.OOM = kills > 0
+		}
+	}
+	b.mu.Lock()
+	b.saved.Exit = &st
+	saved := b.saved
+	b.mu.Unlock()
+	// The record is for the next process. Without it, that one finds the
+	// process gone and reports an unknown status: worse, and true. Begun first,
+	// it runs last: who waits goes before.
+	go func() { _ = c.Save(saved) }()
+	close(b.ended)
+}
+
+// state is the truth about the first process.
+func (b *box) state() State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.saved.Exit != nil:
+		return StateExited
+	case b.saved.PID != 0:
+		return StateRunning
+	}
+	return StateCreated
+}
+
+// Wait waits for the end of the first process.
+func (d *nativeDriver) Wait(ctx context.Context, c *Container) (ExitStatus, error) {
+	b := boxOf(c)
+	if b == nil || b.state() == StateCreated {
+		return ExitStatus{}, &StateError{State: StateCreated, Reason: "no process was started"}
+	}
+	select {
+	case <-b.ended:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return *b.saved.Exit, nil
+	case <-ctx.Done():
+		return ExitStatus{}, context.Cause(ctx)
+	}
+}
