@@ -116,6 +116,24 @@ func TestSandboxSurvivesItsAgent(t *testing.T) {
 	assert.Equal(t, 128+int(syscall.SIGKILL), exit.Code)
 }
 
+// TestSecondHostReaps has a process that one host has started end under another
+// host of the same process: it is reaped, and its status known on every kernel.
+func TestSecondHostReaps(t *testing.T) {
+	testutil.CheckLeaks(t)
+	cfg := config(t)
+	h := must(isolation.Open(deadline(t), cfg))
+	box := create(t, h, spec(t, "web", "wait"))
+	require.NoError(t, box.Start(deadline(t)))
+	require.NoError(t, h.Close())
+	h = openWith(t, cfg)
+	box = must(h.Sandbox(deadline(t), "web"))
+	require.NoError(t, box.Signal(deadline(t), syscall.SIGKILL))
+	exit, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.True(t, exit.Known)
+	assert.Equal(t, int(syscall.SIGKILL), exit.Signal)
+}
+
 func TestEndWhileNobodyWasThere(t *testing.T) {
 	cfg := config(t)
 	killedAgent(t, cfg, "job", "wait")

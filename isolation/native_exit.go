@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/sys"
 )
 
@@ -25,14 +26,20 @@ func (d *nativeDriver) listen(c *Container, b *box) error {
 // exited runs once, on the engine's goroutine, and does not block.
 func (d *nativeDriver) exited(c *Container, b *box) {
 	st := ExitStatus{At: time.Now()}
-	if b.child == nil {
+	child := b.child
+	if child == nil {
+		// It may be this process's all the same, by a host that was closed.
+		child = &launch.Child{PIDFD: b.pidfd}
+	}
+	end, ended, err := child.Reap()
+	switch {
+	case err == nil && ended:
+		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	case b.child == nil:
 		// It may take a moment, in which the sandbox may be let go.
 		pidfd, _ := b.pidfd.Dup()
 		go d.inherited(c, b, pidfd, st)
 		return
-	}
-	if end, ended, err := b.child.Reap(); err == nil && ended {
-		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
 	}
 	d.finished(c, b, st)
 }
