@@ -30,6 +30,7 @@ const (
 	BlockDevice    Requirement = "blockdev"         // a block device with a request queue
 	ScratchDevice  Requirement = "scratch-blockdev" // CAISSON_BLOCKDEV; see [Scratch]
 	Delegation     Requirement = "delegation"       // CAISSON_DELEGATED; see [Delegated]
+	Systemd        Requirement = "systemd"          // systemd is init, and has the cgroups
 	Matrix         Requirement = "matrix"           // the kernel matrix of test/vm
 	EndToEnd       Requirement = "e2e"              // CAISSON_E2E, for tests that start other people's daemons
 )

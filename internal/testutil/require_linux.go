@@ -42,6 +42,12 @@ func unmet(r Requirement) error {
 		// Opened and read: with psi=0 the file is there and read gives EOPNOTSUPP.
 		_, err := os.ReadFile("/proc/pressure/memory")
 		return err
+	case Systemd:
+		_, err := os.Stat("/run/systemd/system")
+		if err == nil && !Emulated() {
+			err = errors.New("its units are left alone outside of the kernel matrix")
+		}
+		return err
 	case UserNamespaces:
 		return userNamespaces()
 	case Swap:

@@ -19,11 +19,14 @@ type cpio struct {
 const (
 	typeDir  = 0o040000
 	typeFile = 0o100000
+	typeLink = 0o120000
 )
 
 func (c *cpio) dir(name string) { c.add(name, typeDir|0o755, nil) }
 
 func (c *cpio) file(name string, data []byte) { c.add(name, typeFile|0o755, data) }
+
+func (c *cpio) link(name, target string) { c.add(name, typeLink|0o777, []byte(target)) }
 
 func (c *cpio) add(name string, mode int, data []byte) {
 	c.inode++

@@ -61,6 +61,13 @@ func kernelPackages(k kernel) packages {
 	}}
 }
 
+// systemdPackages are systemd and what it needs, with a system bus.
+func systemdPackages(k kernel) packages {
+	return packages{"systemd-", k.suites, k.arch, func(ctx context.Context, a apt) error {
+		return withDependencies(ctx, a, "systemd", "dbus", "coreutils")
+	}}
+}
+
 // withDependencies are the named packages and all that they depend on.
 func withDependencies(ctx context.Context, a apt, names ...string) error {
 	args := append([]string{"apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends"}, names...)

@@ -5,8 +5,16 @@
 # cgroup hierarchies that caisson.mode= on the kernel's command line names, and
 # runs every test binary in /tests as root and then as an ordinary user. It
 # talks to the runner in lines that begin with "@@", and powers off.
+#
+# Where systemd is the first process, it starts this as a service, with the
+# argument systemd, when all of that is mounted.
 
-if [ "$1" != onroot ]; then
+if [ "$1" = systemd ]; then
+	mkdir -p /applets
+	/bin/busybox --install -s /applets
+	export PATH=/usr/bin:/applets HOME=/tmp TMPDIR=/tmp
+	cd /
+elif [ "$1" != onroot ]; then
 	# pivot_root(2) refuses to leave an initramfs, and programs under test
 	# call it: move to a tmpfs first.
 	/bin/busybox --install -s /bin
@@ -16,28 +24,30 @@ if [ "$1" != onroot ]; then
 	exec switch_root /newroot /init onroot
 fi
 
-export PATH=/bin HOME=/tmp TMPDIR=/tmp
-mkdir -p proc sys dev tmp run etc newroot mnt
-chmod 1777 tmp
-ln -s bin sbin
-mkdir usr && ln -s ../bin usr/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-exec </dev/console >/dev/console 2>&1
-mkdir -p /dev/pts /dev/shm /dev/mqueue
-mount -t devpts devpts /dev/pts
-mount -t tmpfs -o mode=1777 shm /dev/shm
-mount -t mqueue mqueue /dev/mqueue
-mount -t tmpfs -o mode=755 run /run
-mount --make-rshared /
-ln -s /proc/self/fd /dev/fd
-printf 'root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
-printf 'root:x:0:\nuser:x:1000:\n' >/etc/group
-hostname caisson
+if [ "$1" != systemd ]; then
+	export PATH=/bin HOME=/tmp TMPDIR=/tmp
+	mkdir -p proc sys dev tmp run etc newroot mnt
+	chmod 1777 tmp
+	ln -s bin sbin
+	mkdir usr && ln -s ../bin usr/bin
+	mount -t proc proc /proc
+	mount -t sysfs sysfs /sys
+	mount -t devtmpfs dev /dev
+	exec </dev/console >/dev/console 2>&1
+	mkdir -p /dev/pts /dev/shm /dev/mqueue
+	mount -t devpts devpts /dev/pts
+	mount -t tmpfs -o mode=1777 shm /dev/shm
+	mount -t mqueue mqueue /dev/mqueue
+	mount -t tmpfs -o mode=755 run /run
+	mount --make-rshared /
+	ln -s /proc/self/fd /dev/fd
+	printf 'root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
+	printf 'root:x:0:\nuser:x:1000:\n' >/etc/group
+	hostname caisson
+	mount -t bpf bpf /sys/fs/bpf
+	ip link set lo up
+fi
 while read -r m; do insmod "/modules/$m.ko" || echo "@@ error module $m"; done </modules/order
-mount -t bpf bpf /sys/fs/bpf
-ip link set lo up
 
 option() { sed -n "s/.*caisson\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 mode=$(option mode)
@@ -47,14 +57,17 @@ v1() { # v1 DIR CONTROLLERS
 	mount -t cgroup -o "$2" cgroup "/sys/fs/cgroup/$1" || echo "@@ error mount of $2"
 }
 controllers=$(awk '$1 !~ /^#/ && $4 == 1 { print $1 }' /proc/cgroups)
-case $mode in
-v2) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
-v1 | hybrid) mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup ;;
+by=$1 # who mounts the hierarchies
+case $by.$mode in
+systemd.*) ;;
+*.v2) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+*.v1 | *.hybrid) mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup ;;
 *) echo "@@ error mode $mode" ;;
 esac
-case $mode in
-v1) for c in $controllers; do v1 "$c" "$c"; done ;;
-hybrid) # as systemd does it
+case $by.$mode in
+systemd.*) ;;
+*.v1) for c in $controllers; do v1 "$c" "$c"; done ;;
+*.hybrid) # as systemd does it
 	v1 cpu,cpuacct cpu,cpuacct
 	v1 net_cls,net_prio net_cls,net_prio
 	ln -s cpu,cpuacct /sys/fs/cgroup/cpu
@@ -111,7 +124,7 @@ export CAISSON_BLOCKDEV=/dev/vda
 run root sh -c
 unset CAISSON_BLOCKDEV
 
-if [ "$mode" = v2 ]; then
+if [ "$by.$mode" = onroot.v2 ]; then
 	# Delegation as in the kernel's cgroup-v2.rst: the user owns the directory
 	# and its three files, and already runs inside.
 	for c in $(cat /sys/fs/cgroup/cgroup.controllers); do

@@ -40,7 +40,7 @@ func prepare(ctx context.Context, o options, k kernel, tests []testBinary) (*mac
 		return nil, fmt.Errorf("%s/boot has %d kernels, not one", root, len(images))
 	}
 	m.vmlinuz = images[0]
-	if err := m.fill(ctx, root); err != nil {
+	if err := m.fill(ctx, o.cache, root); err != nil {
 		return nil, err
 	}
 	if m.qemu, err = findQemu(ctx, o.cache, k.arch); err != nil {
@@ -53,7 +53,7 @@ func prepare(ctx context.Context, o options, k kernel, tests []testBinary) (*mac
 }
 
 // fill writes init, busybox, modules and tests into the ramdisk.
-func (m *machine) fill(ctx context.Context, root string) error {
+func (m *machine) fill(ctx context.Context, cache, root string) error {
 	// Since trixie, packages have everything below /usr.
 	busybox, err := os.ReadFile(filepath.Join(root, "usr/bin/busybox"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -67,8 +67,15 @@ func (m *machine) fill(ctx context.Context, root string) error {
 		return err
 	}
 	r := &cpio{}
-	for _, dir := range []string{"bin", "dev", "modules", "tests"} {
+	for _, dir := range []string{"dev", "modules", "tests"} {
 		r.dir(dir)
+	}
+	if m.kernel.systemd {
+		if err := m.fillSystemd(ctx, cache, r); err != nil {
+			return err
+		}
+	} else {
+		r.dir("bin")
 	}
 	r.file("init", initScript)
 	r.file("bin/busybox", busybox)
@@ -149,6 +156,9 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 	}
 
 	cmdline := "quiet loglevel=1 panic=-1 caisson.mode=" + e.mode + " " + o.env // what the kernel does not know is init's environment
+	if m.kernel.systemd {
+		cmdline += systemdOptions(e.mode, o.env)
+	}
 	if o.shell {
 		cmdline += " caisson.shell=1"
 	}

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -102,6 +103,10 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 				return false, fmt.Errorf("kernel %s: %w", k.name, err)
 			}
 		}
+	}
+	envs = slices.DeleteFunc(envs, func(e environment) bool { return len(e.tests(tests[e.kernel.arch])) == 0 })
+	if len(envs) == 0 {
+		return false, fmt.Errorf("no package with tests contains %q in these environments", o.pkgs)
 	}
 	if o.shell {
 		return true, prepared[envs[0].kernel.name].boot(ctx, o, envs[0], nil, os.Stdout)

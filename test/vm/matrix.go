@@ -6,16 +6,18 @@ import "slices"
 
 // kernel is a Debian kernel. The first of the suites that serves it is taken.
 type kernel struct {
-	name   string
-	suites []string
-	arch   string // Debian's name, which is Go's for these
+	name    string
+	suites  []string
+	arch    string // Debian's name, which is Go's for these
+	systemd bool   // init is the suite's systemd, and only the tests for it run
 }
 
 var (
-	linux510     = kernel{"5.10", []string{"bullseye"}, "amd64"}
-	linux61      = kernel{"6.1", []string{"bookworm"}, "amd64"}
-	linux612     = kernel{"6.12", []string{"trixie", "bookworm-backports"}, "amd64"}
-	linux61arm64 = kernel{"6.1-arm64", []string{"bookworm"}, "arm64"}
+	linux510     = kernel{"5.10", []string{"bullseye"}, "amd64", false}
+	linux61      = kernel{"6.1", []string{"bookworm"}, "amd64", false}
+	linux612     = kernel{"6.12", []string{"trixie", "bookworm-backports"}, "amd64", false}
+	linux61arm64 = kernel{"6.1-arm64", []string{"bookworm"}, "arm64", false}
+	systemd61    = kernel{"6.1-systemd", []string{"bookworm"}, "amd64", true}
 )
 
 // environment is a kernel with a layout of cgroup hierarchies, made by init.sh:
@@ -23,6 +25,8 @@ var (
 //	v1      each v1 controller mounted alone, no cgroup2 at all
 //	hybrid  the v1 controllers as systemd mounts them, and a cgroup2 without any
 //	v2      cgroup2 at /sys/fs/cgroup
+//
+// Under systemd it is systemd that mounts them.
 type environment struct {
 	kernel kernel
 	mode   string
@@ -39,6 +43,8 @@ var matrix = []environment{
 	{linux61, "v2", since61},
 	{linux612, "v2", slices.Concat(since61, since612)},
 	{linux61arm64, "v2", since61},
+	{systemd61, "v2", append([]string{"systemd"}, since61...)},
+	{systemd61, "hybrid", append([]string{"systemd"}, legacySince61...)},
 }
 
 // The classes of internal/testutil that each environment offers. A test that
@@ -85,7 +91,7 @@ var absent = []string{
 // offers lists the classes that the tests of this user find.
 func (e environment) offers(user string) []string {
 	list := slices.Concat(always, asUser[user], byMode[e.mode], e.has)
-	if e.mode == "v2" && user == "user" {
+	if e.mode == "v2" && user == "user" && !e.kernel.systemd {
 		list = append(list, "delegation")
 	}
 	return list
@@ -96,6 +102,16 @@ func known(class string) bool {
 	return slices.Contains(absent, class) || slices.ContainsFunc(matrix, func(e environment) bool {
 		return slices.Contains(e.offers("root"), class) || slices.Contains(e.offers("user"), class)
 	})
+}
+
+// tests are those of all that run in the environment.
+func (e environment) tests(all []testBinary) (these []testBinary) {
+	for _, b := range all {
+		if !e.kernel.systemd || b.pkg == "cgroups/systemd" {
+			these = append(these, b)
+		}
+	}
+	return these
 }
 
 // notHere are packages whose tests need the source tree, a Go toolchain or Debian packages.

@@ -43,7 +43,7 @@ type tally struct {
 }
 
 func newReport(e environment, tests []testBinary, log string) *report {
-	r := &report{env: e, tests: tests, log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
+	r := &report{env: e, tests: e.tests(tests), log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
 	for _, user := range users {
 		r.runs[user] = &tally{
 			classes: make(map[string]int), ended: make(map[string]bool), failures: make(map[string][]string),
