@@ -23,7 +23,9 @@ func (p *planner) widen() {
 		exclusive := c.keeps
 		via := Change{}
 		switch {
-		case c.Old == "" && c.in.version(ControllerCPUSet) == 1: // nothing yet
+		case !exclusive && c.Old == "": // for a kernel that insists on subsets, none and not all
+		case !exclusive && c.want == "":
+			c.stage = shrink
 		case exclusive && grows && shrinks:
 			if both := from.common(to); len(both) > 0 {
 				via = c.through(both, release, "gives up the CPUs that others may be waiting for")

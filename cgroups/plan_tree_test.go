@@ -53,9 +53,9 @@ func TestTreeOrder(t *testing.T) {
 			[]string{"p/a memory.min=0", "p memory.min=0"}},
 		// A partition comes after its parent's, and goes before it.
 		{2, map[string]Resources{"p": {CPUSet: CPUSet{CPUs: SetOf(0, 1), Partition: PartitionRoot}}, "p/a": {CPUSet: CPUSet{CPUs: SetOf(0), Partition: PartitionRoot}}},
-			[]string{"p/a cpuset.cpus=0", "p cpuset.cpus=0-1", "p cpuset.cpus.partition=root", "p/a cpuset.cpus.partition=root"}},
+			[]string{"p cpuset.cpus=0-1", "p/a cpuset.cpus=0", "p cpuset.cpus.partition=root", "p/a cpuset.cpus.partition=root"}},
 		{2, map[string]Resources{"p": {CPUSet: CPUSet{CPUs: DefaultSet(), Partition: PartitionMember}}, "p/a": {CPUSet: CPUSet{CPUs: DefaultSet(), Partition: PartitionMember}}},
-			[]string{"p/a cpuset.cpus.partition=member", "p cpuset.cpus.partition=member", "p cpuset.cpus=\n", "p/a cpuset.cpus=\n"}},
+			[]string{"p/a cpuset.cpus.partition=member", "p cpuset.cpus.partition=member", "p/a cpuset.cpus=\n", "p cpuset.cpus=\n"}},
 
 		{1, map[string]Resources{"p": cpus(0, 1), "p/a": cpus(0), "p/a/x": cpus(0), "p/b": cpus(1)},
 			[]string{"p/b cpuset.cpus=1", "p/a/x cpuset.cpus=0", "p/a cpuset.cpus=0", "p cpuset.cpus=0-1"}},

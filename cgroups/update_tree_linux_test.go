@@ -69,7 +69,7 @@ func TestUpdateAllTransitions(t *testing.T) {
 		{r(0.2, 512, 20, SetOf(0, 1)), r(0.1, 128, 20, SetOf(0)), r(0.2, 512, 20, SetOf(1))},
 		{r(0.2, 512, 20, SetOf(0)), r(0.1, 128, 20, SetOf(0)), r(0.2, 512, 20, SetOf(0))},
 		{{CPU: CPU{Max: Quota(400*time.Millisecond, 400*time.Millisecond)}}, {CPU: CPU{Max: Quota(10*time.Millisecond, 10*time.Millisecond)}}, {CPU: CPU{Max: NoQuota()}}},
-		{{CPU: CPU{Max: DefaultBandwidth()}, CPUSet: CPUSet{CPUs: DefaultSet()}}, {CPUSet: CPUSet{CPUs: DefaultSet()}}, {Memory: Memory{Max: Max(), High: Default(), Low: Default()}}},
+		{{CPU: CPU{Max: DefaultBandwidth()}, CPUSet: CPUSet{CPUs: DefaultSet()}}, {CPUSet: CPUSet{CPUs: DefaultSet()}}, {Memory: Memory{Max: Max(), High: Default(), Low: Default()}, CPUSet: CPUSet{CPUs: DefaultSet()}}},
 	} {
 		all := wantAll(t, groups, wants...)
 		p, err := root.PlanAll([]GroupResources{all[2], all[0], all[1]})
