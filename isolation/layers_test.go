@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
 )
 
 func pidsMax(n uint64) cgroups.Resources {
@@ -35,7 +36,11 @@ func readOps(n uint64) cgroups.Resources {
 func TestLayersAreTheHighestClaim(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 9))
 	kinds := []func(uint64) cgroups.Resources{pidsMax, memoryMax, readOps}
-	for range 300 {
+	rounds := 300
+	if testutil.Emulated() {
+		rounds = 20
+	}
+	for range rounds {
 		base := pidsMax(1) // memory.max and io are in nobody's Spec
 		l := layers{Base: base, Former: memoryMax(2).Merge(readOps(3))}
 		var model []lease

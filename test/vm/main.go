@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&o.env, "env", "", "environment of the tests, NAME=VALUE separated by spaces; TEST_TIMEOUT is for one binary")
 	flag.BoolVar(&o.verbose, "v", false, "print the console of each machine as it runs")
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
-	flag.IntVar(&o.parallel, "j", 2, "how many machines run at a time")
+	flag.IntVar(&o.parallel, "j", 3, "how many machines run at a time")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one machine may run")
 	flag.Parse()
 
