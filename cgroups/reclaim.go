@@ -20,7 +20,7 @@ import (
 //
 // https://docs.kernel.org/admin-guide/cgroup-v2.html
 func (c *Cgroup) Reclaim(ctx context.Context, n uint64) (taken uint64, err error) {
-	t := &groupTree{c: c}
+	t := filesOf(c)
 	defer t.close()
 	switch t.version(ControllerMemory) {
 	case 0:
