@@ -27,9 +27,12 @@ func stream(t *testing.T, from, to *namespaces.Handle, addr string) (broken <-ch
 		return err
 	}, to))
 	ended, done := make(chan error, 2), make(chan struct{})
+	accepted, served := make(chan net.Conn, 1), make(chan struct{})
 	go func() {
+		defer close(served)
 		c, err := server.Accept()
 		if err == nil {
+			accepted <- c
 			_, err = io.Copy(io.Discard, c)
 			_ = c.Close()
 		}
@@ -54,6 +57,12 @@ func stream(t *testing.T, from, to *namespaces.Handle, addr string) (broken <-ch
 		_ = client.Close()
 		<-done
 		_ = server.Close()
+		select {
+		case c := <-accepted: // what is still queued, and the end behind it, may never come
+			_ = c.Close()
+		default:
+		}
+		<-served
 	})
 	return ended
 }
