@@ -81,8 +81,7 @@ func send(w io.Writer, rate int, req []byte, due chan<- time.Time) error {
 	every := time.Second / time.Duration(rate)
 	for at := time.Now(); ; at = at.Add(every) {
 		for wait := time.Until(at); wait > 0; wait = time.Until(at) {
-			ts := syscall.NsecToTimespec(int64(wait))
-			_ = syscall.Nanosleep(&ts, nil) // a signal only means to look again
+			sleep(wait)
 		}
 		select {
 		case due <- at:

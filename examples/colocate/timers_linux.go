@@ -2,7 +2,10 @@
 
 package main
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // exactTimers has the thread's sleeps end when they are due, not up to 50 us
 // later (PR_SET_TIMERSLACK of prctl(2)).
@@ -12,4 +15,10 @@ func exactTimers() error {
 		return errno
 	}
 	return nil
+}
+
+// sleep keeps the thread itself asleep for d, or until a signal.
+func sleep(d time.Duration) {
+	ts := syscall.NsecToTimespec(int64(d))
+	_ = syscall.Nanosleep(&ts, nil)
 }
