@@ -92,7 +92,10 @@ func colocate(ctx context.Context, o options) (err error) {
 		return err
 	}
 	s := &stage{o: o, host: host, socket: filepath.Join(dir, "redis"), dir: dir}
-	defer func() { err = errors.Join(err, s.clear(context.WithoutCancel(ctx)), host.Close()) }()
+	defer func() {
+		after := context.WithoutCancel(ctx)
+		err = errors.Join(err, s.clear(after), host.Remove(after), host.Close())
+	}()
 	if err := s.clear(ctx); err != nil { // what an interrupted run left
 		return err
 	}
