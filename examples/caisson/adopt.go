@@ -60,15 +60,11 @@ func releaseCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []
 		if *restore {
 			limits = isolation.RestoreLimits
 		}
-		host, err := a.host(ctx)
+		sb, done, err := a.sandbox(ctx, id)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, host.Close()) }()
-		sb, err := host.Sandbox(ctx, id)
-		if err != nil {
-			return err
-		}
+		defer func() { err = errors.Join(err, done()) }()
 		if err := sb.Release(ctx, limits); err != nil {
 			return err
 		}

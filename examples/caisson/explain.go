@@ -15,15 +15,11 @@ func explainCommand(a *app, _ *flag.FlagSet) func(context.Context, []string, []s
 		if err != nil {
 			return err
 		}
-		host, err := a.host(ctx)
+		sb, done, err := a.sandbox(ctx, id)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, host.Close()) }()
-		sb, err := host.Sandbox(ctx, id)
-		if err != nil {
-			return err
-		}
+		defer func() { err = errors.Join(err, done()) }()
 		e, err := sb.Explain()
 		if err != nil {
 			return err

@@ -160,6 +160,18 @@ func (a *app) host(ctx context.Context) (*isolation.Host, error) {
 	return isolation.Open(ctx, cfg)
 }
 
+// sandbox finds one sandbox; done closes what was opened for it.
+func (a *app) sandbox(ctx context.Context, id string) (sb *isolation.Sandbox, done func() error, err error) {
+	host, err := a.host(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sb, err = host.Sandbox(ctx, id); err != nil {
+		return nil, nil, errors.Join(err, host.Close())
+	}
+	return sb, host.Close, nil
+}
+
 // usageError is a command line that makes no sense.
 type usageError struct{ err error }
 

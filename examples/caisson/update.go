@@ -44,15 +44,11 @@ func updateCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []s
 		if err := r.Validate(); err != nil {
 			return &usageError{err}
 		}
-		host, err := a.host(ctx)
+		sb, done, err := a.sandbox(ctx, id)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, host.Close()) }()
-		sb, err := host.Sandbox(ctx, id)
-		if err != nil {
-			return err
-		}
+		defer func() { err = errors.Join(err, done()) }()
 		if links {
 			if err := sb.UpdateNetwork(ctx, "", network); err != nil {
 				return err

@@ -25,15 +25,11 @@ func watchCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []st
 		if err != nil {
 			return err
 		}
-		host, err := a.host(ctx)
+		sb, done, err := a.sandbox(ctx, id)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, host.Close()) }()
-		sb, err := host.Sandbox(ctx, id)
-		if err != nil {
-			return err
-		}
+		defer func() { err = errors.Join(err, done()) }()
 		for ev, err := range sb.Watch(ctx, thresholds...) {
 			if err != nil {
 				return err
