@@ -95,7 +95,7 @@ run() {
 	user=$1
 	shift
 	export CAISSON_VM_HAS=$(cat "/tests/has.$user")
-	while read -r t skip; do
+	while read -r t flag; do
 		mkdir -p "/tmp/$user/$t" && cd "/tmp/$user/$t" && chown 1000 .
 		echo "@@ begin $user $t"
 		start=$(date +%s)
@@ -103,7 +103,7 @@ run() {
 		# few seconds more.
 		cat </run/output &
 		reader=$!
-		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} -test.skip='$skip'" >/run/output 2>&1
+		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} ${flag:+'$flag'}" >/run/output 2>&1
 		status=$?
 		(sleep 5; kill $reader) 2>/dev/null &
 		timer=$!

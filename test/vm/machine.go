@@ -174,10 +174,15 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 func (m *machine) test(ctx context.Context, o options, e environment) *report {
 	r := newReport(e, m.tests, filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
 	r.silence = silenceOf(o.env)
+	m.run(ctx, o, r)
+	return r
+}
+
+// run boots the machine for what the report has yet to run.
+func (m *machine) run(ctx context.Context, o options, r *report) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("stopped after %v", o.timeout))
 	defer cancel()
 	r.run(ctx, o.verbose, func(ctx context.Context, todo map[string]string, console io.Writer) error {
-		return m.boot(ctx, o, e, todo, console)
+		return m.boot(ctx, o, r.env, todo, console)
 	})
-	return r
 }

@@ -15,7 +15,9 @@
 //
 // A machine that falls silent or whose qemu dies is started again, twice at
 // most, for the test binaries that had not ended; the column RESTARTS counts
-// that. Tests that fail are not tried again.
+// that. Tests that fail run once more when the others are through, with no other
+// machine beside theirs: see again.go. The console of the second time is in
+// NAME-again.log.
 package main
 
 import (
@@ -124,5 +126,6 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		})
 	}
 	all.Wait()
+	again(reports, os.Stdout, func(r *report) { prepared[r.env.kernel.name].run(ctx, o, r) })
 	return summary(os.Stdout, reports), ctx.Err()
 }

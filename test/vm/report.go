@@ -19,17 +19,20 @@ import (
 
 // report is what one environment's machine did.
 type report struct {
-	env     environment
-	tests   []testBinary
-	log     string // the file with its whole console
-	boot    time.Duration
-	total   time.Duration
-	seconds map[string]int    // by package, of all users
-	runs    map[string]*tally // by user
-	wrongs  []string          // what makes the environment fail, besides failed tests
-	notes   []string          // what does not
-	silence time.Duration     // how long the tests may print nothing
-	last    string            // the end of the last output that no result was made of
+	env      environment
+	tests    []testBinary
+	log      string // the file with its whole console
+	boot     time.Duration
+	total    time.Duration
+	seconds  map[string]int                 // by package, of all users
+	runs     map[string]*tally              // by user
+	failures []failure                      // the tests that failed
+	flakes   []failure                      // those that passed when they ran again, alone
+	only     map[string]map[string][]string // by user and package, the tests to run; nil for all
+	wrongs   []string                       // what makes the environment fail, besides failed tests
+	notes    []string                       // what does not
+	silence  time.Duration                  // how long the tests may print nothing
+	last     string                         // the end of the last output that no result was made of
 }
 
 // tally counts the tests of one user.
@@ -38,9 +41,17 @@ type tally struct {
 	classes                 map[string]int // of the skipped
 	seconds                 int
 	ended                   map[string]bool     // the packages whose binary ran to its end
-	failures                map[string][]string // the tests that failed, by package
+	failures                map[string][]string // the tests that failed, without subtests, by package
 	restarts                int                 // of the machine, when this user's turn was
 }
+
+// failure is a test that failed.
+type failure struct {
+	user, pkg, test string
+	output          string // the end of it
+}
+
+func (f failure) String() string { return f.user + " " + f.pkg + "." + f.test }
 
 func newReport(e environment, tests []testBinary, log string) *report {
 	r := &report{env: e, tests: e.tests(tests), log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
@@ -175,7 +186,7 @@ func (r *report) count(ctx context.Context, user, pkg string, output []byte, end
 				continue // for a subtest that was counted
 			}
 			t.failed++
-			r.wrong("%s failed:\n%s", where, tail(texts[e.Test], 40))
+			r.failures = append(r.failures, failure{user, pkg, e.Test, tail(texts[e.Test], 40)})
 		case "skip":
 			if ran++; !ended {
 				continue

@@ -30,7 +30,7 @@ var errSilent = errors.New("printed nothing for too long")
 // boots it again for the test binaries that had not ended. That is for the
 // faults of an emulator: it hangs, or its program dies. A test that failed, a
 // binary that died or ran out of time, and a kernel that panicked stay
-// failures, and no test that failed runs again.
+// failures, and no test that failed runs again here.
 func (r *report) run(ctx context.Context, verbose bool, boot func(context.Context, map[string]string, io.Writer) error) {
 	start := time.Now()
 	defer func() { r.total = time.Since(start) }()
@@ -119,9 +119,9 @@ func (r *report) attempt(
 	})
 }
 
-// todo lists the test binaries that have not ended, by user, each with the
-// tests that failed in it already, as a pattern. The first user who has any is
-// next.
+// todo lists the test binaries that have not ended, by user, each with the flag
+// that names the tests to run or, of those that failed already, not to run. The
+// first user who has any is next.
 func (r *report) todo() (lists map[string]string, next string) {
 	lists = make(map[string]string)
 	for _, user := range users {
@@ -131,8 +131,11 @@ func (r *report) todo() (lists map[string]string, next string) {
 				continue
 			}
 			lists[user] += b.name()
-			if failed := t.failures[b.pkg]; len(failed) > 0 {
-				lists[user] += " ^(" + strings.Join(failed, "|") + ")$"
+			switch failed := t.failures[b.pkg]; {
+			case r.only[user] != nil:
+				lists[user] += " -test.run=" + pattern(r.only[user][b.pkg])
+			case len(failed) > 0:
+				lists[user] += " -test.skip=" + pattern(failed)
 			}
 			lists[user] += "\n"
 			if next == "" {
@@ -142,3 +145,6 @@ func (r *report) todo() (lists map[string]string, next string) {
 	}
 	return lists, next
 }
+
+// pattern matches these tests, whole.
+func pattern(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }

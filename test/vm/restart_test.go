@@ -80,7 +80,7 @@ func TestRestart(t *testing.T) {
 			"a failed test stays failed, and does not run again", []script{
 				{console: up + begin("root", "a") + fail + pass + running, hangs: true}, {console: up + all},
 			},
-			[]string{"a ^(TestF)$\ninternal+b\n/a\ninternal+b\n"}, []int{1, 0}, 4, "TestF failed",
+			[]string{"a -test.skip=^(TestF)$\ninternal+b\n/a\ninternal+b\n"}, []int{1, 0}, 4, "TestF failed",
 		},
 		{
 			"a failed binary does not run again", []script{

@@ -31,7 +31,11 @@ func (r *report) details() string {
 	}
 	s := fmt.Sprintf("%s: %s in %.0f s, of which boot %.1f s\n", r.env.name(), verdict, r.total.Seconds(), r.boot.Seconds())
 	s += "    slowest:" + r.slowest(4) + "\n"
-	for _, w := range slices.Concat(r.notes, r.wrongs) {
+	wrongs := slices.Clone(r.wrongs)
+	for _, f := range r.failures {
+		wrongs = append(wrongs, f.String()+" failed:\n"+f.output)
+	}
+	for _, w := range slices.Concat(r.notes, wrongs) {
 		s += "    " + strings.ReplaceAll(w, "\n", "\n        ") + "\n"
 	}
 	return s
@@ -71,6 +75,18 @@ func summary(w io.Writer, reports []*report) bool {
 		}
 	}
 	table.Flush()
+	// Once more in short: the end of a log is what is read first, or kept.
+	for _, r := range reports {
+		for _, f := range r.flakes {
+			fmt.Fprintf(w, "\nFLAKED, passed the second time: %s: %v\n%s\n", r.env.name(), f, tail(f.output, 8))
+		}
+		for _, f := range r.failures {
+			fmt.Fprintf(w, "\nFAILED: %s: %v\n%s\n", r.env.name(), f, tail(f.output, 8))
+		}
+		for _, wrong := range r.wrongs {
+			fmt.Fprintf(w, "\nWRONG: %s: %s\n", r.env.name(), tail(wrong, 8))
+		}
+	}
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	return ok
 }
