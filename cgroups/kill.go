@@ -47,8 +47,7 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 		// Only who left the unified tree by himself can be in the others.
 		nodes = slices.DeleteFunc(slices.Clone(nodes), func(n *node) bool { return n.in.v2 })
 	}
-	pids, err := everyone(nodes)
-	if err != nil || len(pids) == 0 {
+	if is, err := occupied(nodes); err != nil || !is {
 		return err
 	}
 	for !c.hunting.TryLock() {
@@ -112,8 +111,12 @@ func (c *Cgroup) hunt(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, thaw(), c.thawBelow()) }()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		c.holdStill(ctx, pause)
+		is, err := occupied(c.places())
+		if err != nil || !is {
+			return err
+		}
 		pids, err := everyone(c.places())
-		if err != nil || len(pids) == 0 {
+		if err != nil {
 			return err
 		}
 		if err := c.signal(pids); err != nil {

@@ -5,6 +5,7 @@ package cgroups
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,7 +125,8 @@ func walk(dir *kernfs.Dir, f func(*kernfs.Dir) error) error {
 }
 
 // Populated reports whether a process is in the group or in a group below it,
-// in any of its trees.
+// in any of its trees. A process whose last thread is about to leave, which
+// [Cgroup.Processes] does not list any more, still is.
 func (c *Cgroup) Populated() (bool, error) {
 	var legacy []*node
 	for _, n := range c.places() {
@@ -137,15 +139,66 @@ func (c *Cgroup) Populated() (bool, error) {
 		}
 	}
 	for _, n := range legacy {
-		pids, err := everyone([]*node{n})
-		if len(pids) > 0 || err != nil {
-			return len(pids) > 0, n.failed(err)
+		is, err := n.hasTasks()
+		if is || err != nil {
+			return is, n.failed(err)
 		}
 		if n.gone() {
 			return false, &goneError{&FileError{Op: "open", Path: n.dir.Join(fileProcs), Err: syscall.ENOENT}}
 		}
 	}
 	return false, nil
+}
+
+// occupied is Populated for some of a group's trees, where one from which the
+// group is gone holds nobody.
+func occupied(nodes []*node) (bool, error) {
+	for _, n := range nodes {
+		occupied := n.hasTasks
+		if n.in.v2 {
+			occupied = n.hasProcesses
+		}
+		if is, err := occupied(); !errors.Is(err, ErrGone) && (is || err != nil) {
+			return is, err
+		}
+	}
+	return false, nil
+}
+
+// hasProcesses reports whether a process is in a group of v2 or below it. Those
+// of a threaded group are the domain's above it.
+func (n *node) hasProcesses() (bool, error) {
+	is, err := n.event("populated")
+	if is {
+		if _, err := readPIDs(n.dir, nil); errors.Is(err, syscall.EOPNOTSUPP) {
+			return false, nil
+		}
+	}
+	return is, err
+}
+
+// hasTasks reports whether a thread is in a group of v1 or below it. The file
+// cgroup.procs leaves a process out when its last thread begins to exit, and
+// the group is busy until that thread has left it.
+func (n *node) hasTasks() (is bool, err error) {
+	err = walk(n.dir, func(dir *kernfs.Dir) error {
+		var first [16]byte
+		if is {
+			return nil
+		}
+		f, err := dir.Open("tasks", os.O_RDONLY)
+		if err == nil {
+			var read int
+			read, err = f.ReadAt(first[:])
+			is = read > 0
+			err = errors.Join(err, f.Close())
+		}
+		if kernfs.IsGone(err) {
+			return nil // removed since
+		}
+		return err
+	})
+	return is, err
 }
 
 const fileEvents = "cgroup.events"
