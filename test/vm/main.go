@@ -51,7 +51,7 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "print the console of each machine as it runs")
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
 	flag.IntVar(&o.parallel, "j", 3, "how many machines run at a time")
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one machine may run")
+	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one machine may run")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
