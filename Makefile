@@ -4,6 +4,7 @@
 export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
@@ -36,11 +37,17 @@ check: ## formatting, vet on other systems too, staticcheck
 	GOARCH=arm64 go vet ./...
 	go run $(STATICCHECK) ./...
 
+# As in the matrix, tests that fail, if they are few, run once more at the end,
+# and are named either way.
+GOTEST = go run $(GOTESTSUM) --format standard-quiet --hide-summary skipped \
+	--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test
+
 # As root, the library's tests run a second time as an ordinary user.
 test-go:
-	go test -count=1 ./...
+	$(GOTEST) --packages ./... -- -count=1
 	@[ "$$(id -u)" != 0 ] || { echo 'once more, as an ordinary user'; \
-		go test -count=1 -exec "$(CURDIR)/test/asuser" $$(go list ./... | grep -v /caisson/test/); }
+		$(GOTEST) --packages "$$(go list ./... | grep -v /caisson/test/ | tr '\n' ' ')" \
+			-- -count=1 -exec "$(CURDIR)/test/asuser"; }
 
 # COMMAND:PACKAGE of the runtimes whose containers are adopted.
 FOREIGN = dockerd:docker.io docker:docker.io containerd:containerd runc:runc crun:crun lxc-start:lxc \
@@ -56,7 +63,7 @@ e2e: ## take charge of containers of Docker, runc, crun and LXC
 		set -x; apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
 	fi; \
-	CAISSON_E2E=1 CAISSON_VM_HAS="$$has" go test -count=1 ./test/e2e
+	CAISSON_E2E=1 CAISSON_VM_HAS="$$has" $(GOTEST) --packages ./test/e2e -- -count=1
 
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)
