@@ -8,7 +8,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-shrink check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,10 @@ e2e: ## take charge of containers of Docker, runc, crun and LXC
 
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)
+
+KILLS = 1000
+test-crash: ## kill agents at every step of every operation and at random, KILLS times at least
+	CAISSON_CRASH_KILLS=$(KILLS) go test -count=1 -timeout 20m -v ./test/crash
 
 SHRINKS = CAISSON_SHRINKS=500
 test-shrink: ## 500 times less memory for a working process, here and on kernels with and without memory.reclaim

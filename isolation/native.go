@@ -349,6 +349,13 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 		return err
 	}
 	b.pidfd = pidfd
+	// A Start that was cut off may not have come to what is set once the
+	// process runs.
+	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
+		if _, err := c.Cgroup.Update(ctx, later); err != nil {
+			return err
+		}
+	}
 	return d.listen(c, b)
 }
 

@@ -36,8 +36,10 @@ type entry struct {
 	At      time.Time `json:"at"`
 	Phase   phase     `json:"phase,omitzero"`
 
-	// Update is the intent to change limits; Updated is what holds since.
+	// Update is the intent to change limits, and Was what those of them held that
+	// no line tells of; Updated is what holds since.
 	Update  *cgroups.Resources `json:"update,omitempty"`
+	Was     *cgroups.Resources `json:"was,omitempty"`
 	Updated *cgroups.Resources `json:"updated,omitempty"`
 
 	// Layers are written with the intent and once more when it is done.
@@ -59,7 +61,7 @@ type record struct {
 	phase   phase
 	driver  json.RawMessage
 	next    json.RawMessage // becomes driver with the next line
-	pending bool            // an update was begun and not ended
+	cut     *interrupted    // an update was begun and not ended
 	updates uint64          // how many have ended
 	layers  layers          // who holds which knobs; zero if nobody does
 }
@@ -118,10 +120,16 @@ func (r *record) apply(e entry) error {
 		r.phase = e.Phase
 	}
 	if e.Update != nil {
-		r.pending = true
+		r.cut = &interrupted{wanted: *e.Update, layers: r.layers}
+		if e.Layers != nil {
+			r.cut.was = e.Layers.Former
+		}
+		if e.Was != nil {
+			r.cut.was = r.cut.was.Merge(*e.Was)
+		}
 	}
 	if e.Updated != nil {
-		r.spec.Resources, r.pending = *e.Updated, false
+		r.spec.Resources, r.cut = *e.Updated, nil
 		r.updates++
 	}
 	if e.Layers != nil {
@@ -186,7 +194,7 @@ func (r *record) replace(other *record) error {
 	defer r.mu.Unlock()
 	old := r.log
 	r.log, r.spec, r.phase, r.driver = other.log, other.spec, other.phase, other.driver
-	r.pending, r.updates, r.layers = other.pending, other.updates, other.layers
+	r.cut, r.updates, r.layers = other.cut, other.updates, other.layers
 	return old.Close()
 }
 
@@ -205,7 +213,7 @@ func (r *record) current() Spec {
 func (r *record) resources() (res cgroups.Resources, updates uint64, pending bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.spec.Resources.Clone(), r.updates, r.pending
+	return r.spec.Resources.Clone(), r.updates, r.cut != nil
 }
 
 // claims are who holds which knobs.
@@ -215,11 +223,11 @@ func (r *record) claims() layers {
 	return r.layers
 }
 
-// settle forgets an update whose process died in the middle of it.
-func (r *record) settle() {
+// cutOff is the update that was begun and not ended, or nil.
+func (r *record) cutOff() *interrupted {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pending = false
+	return r.cut
 }
 
 func (r *record) at() phase {

@@ -25,6 +25,9 @@ func (e entry) MarshalJSON() ([]byte, error) {
 	if e.Update != nil {
 		o.Any("update", e.Update)
 	}
+	if e.Was != nil {
+		o.Any("was", e.Was)
+	}
 	if e.Updated != nil {
 		o.Any("updated", e.Updated)
 	}

@@ -124,8 +124,14 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	if errors.Is(err, ErrNotFound) {
 		return h.finish(ctx, s, "it vanished")
 	}
-	if !h.cfg.Shared {
-		rec.settle()
+	reason := "it is whole"
+	if err == nil {
+		if did, uerr := s.takeBack(ctx); uerr != nil {
+			// Check tells which limits are not what they were.
+			reason += ", and an update that was cut off could not be taken back: " + uerr.Error()
+		} else if did != "" {
+			reason += ", and " + did
+		}
 	}
 	if err == nil {
 		var there *Sandbox
@@ -139,7 +145,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	if err != nil {
 		return left("it could not be taken over", errors.Join(err, rec.close()))
 	}
-	return Recovery{ID: id, Adopted: true, Reason: "it is whole"}
+	return Recovery{ID: id, Adopted: true, Reason: reason}
 }
 
 // unwritten reports whether err says that a record has no whole line, and no group

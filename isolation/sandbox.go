@@ -103,6 +103,12 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 		if err := s.refresh(); err != nil {
 			return err
 		}
+		if s.host.cfg.Shared && op != "destroy" {
+			// Who holds the turn now has found what another process left.
+			if _, err := s.takeBack(ctx); err != nil {
+				return err
+			}
+		}
 		return do()
 	}()
 	return wrap(op, s.id, err)
@@ -265,14 +271,23 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 		if err != nil {
 			return err
 		}
-		if err := s.c.record.add(entry{Update: &r}); err != nil {
+		was, err := s.was(r)
+		if err != nil {
+			return err
+		}
+		intent := entry{Update: &r}
+		if !was.IsZero() {
+			intent.Was = &was
+		}
+		if err := s.c.record.add(intent); err != nil {
 			return err
 		}
 		if result, err = d.Update(ctx, s.c, write, cfg); err != nil {
 			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 		}
 		if err := s.c.record.add(entry{Updated: &after, Layers: base}); err != nil {
-			return err
+			_, uerr := s.takeBack(context.WithoutCancel(ctx))
+			return errors.Join(err, uerr)
 		}
 		s.c.Spec.Resources = after
 		return nil

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/test/crash/truth"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func([]string) int{"agent": childAgent, "box": childBox})
+}
+
+// childBox is the program of a sandbox.
+func childBox([]string) int {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+// lab is one state directory, the agents on it, and what should be there.
+type lab struct {
+	t      testing.TB
+	place  place
+	mark   string
+	random *rand.Rand
+	trees  int // that a whole sandbox is in
+
+	boxes map[string][]box // by id, what each may be: one, or two if an operation was cut off
+	kills int
+	did   string // what the last kill cut off
+
+	tracer  *tracer
+	in      io.WriteCloser
+	answers chan answer
+}
+
+func newLab(t testing.TB) *lab {
+	testutil.Require(t, testutil.Root, testutil.NetAdmin)
+	machine, err := namespaces.Create(namespaces.Network)
+	require.NoError(t, err)
+	pinned := filepath.Join(t.TempDir(), "machine")
+	require.NoError(t, machine.Pin(pinned))
+	l := &lab{t: t, mark: "mark-" + testutil.CgroupName(t), boxes: make(map[string][]box), random: rand.New(rand.NewPCG(1, 2))}
+	l.place = place{
+		Root: filepath.Join(t.TempDir(), "state"), Parent: testutil.CgroupName(t), Machine: pinned,
+		Pins: filepath.Join(t.TempDir(), "pins"), Box: append(testutil.ChildArgs(t, "box"), l.mark),
+	}
+	mounts, err := testutil.CgroupMounts()
+	require.NoError(t, err)
+	for _, m := range mounts {
+		l.place.OOMGroup = l.place.OOMGroup || m.V2 && slices.Contains(m.Controllers, "memory")
+	}
+	t.Cleanup(func() {
+		if l.tracer != nil {
+			l.tracer.kill()
+			<-l.tracer.over
+		}
+		if t.Failed() { // what is left of the sandboxes' groups the test's name ends
+			pins, _ := os.ReadDir(l.place.Pins)
+			for _, p := range pins {
+				_ = syscall.Unmount(filepath.Join(l.place.Pins, p.Name()), syscall.MNT_DETACH)
+			}
+			_ = syscall.Unmount(l.place.Pins, syscall.MNT_DETACH)
+		}
+		assert.NoError(t, namespaces.Unpin(pinned))
+		assert.NoError(t, machine.Close())
+	})
+	return l
+}
+
+// start runs an agent.
+func (l *lab) start() {
+	l.t.Helper()
+	where, err := json.Marshal(l.place)
+	require.NoError(l.t, err)
+	cmd := testutil.Child(l.t, "agent", string(where), l.mark)
+	l.in, err = cmd.StdinPipe()
+	require.NoError(l.t, err)
+	// A pipe that ends with the agent, not with its children.
+	out, w, err := os.Pipe()
+	require.NoError(l.t, err)
+	cmd.Stdout = w
+	l.tracer, err = trace(cmd)
+	require.NoError(l.t, err)
+	require.NoError(l.t, w.Close())
+	answers := make(chan answer, 64)
+	l.answers = answers
+	go func() {
+		defer close(answers)
+		defer out.Close()
+		for lines := bufio.NewReader(out); ; {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			var a answer
+			if json.Unmarshal(line, &a) == nil {
+				answers <- a
+			}
+		}
+	}()
+}
+
+// tell sends a command and waits for the answer; ok is false if the agent died.
+func (l *lab) tell(c command) (a answer, ok bool) {
+	l.t.Helper()
+	line, err := json.Marshal(c)
+	require.NoError(l.t, err)
+	if _, err := l.in.Write(append(line, '\n')); err != nil {
+		return a, false
+	}
+	select {
+	case a, ok = <-l.answers:
+	case <-time.After(testutil.Patience(time.Minute)):
+		l.t.Fatalf("no answer to %+v; before: %s", c, l.did)
+	}
+	return a, ok
+}
+
+// must is tell for what nobody kills.
+func (l *lab) must(c command) answer {
+	l.t.Helper()
+	a, ok := l.tell(c)
+	require.True(l.t, ok, "the agent died of %+v", c)
+	require.Empty(l.t, a.Err, "%+v, after %s", c, l.did)
+	if c.ID != "" {
+		l.boxes[c.ID] = []box{l.box(c.ID).after(c)}
+	}
+	return a
+}
+
+// box is the sandbox as it is.
+func (l *lab) box(id string) box {
+	if may := l.boxes[id]; len(may) > 0 {
+		return may[0]
+	}
+	return box{}
+}
+
+// end kills the agent.
+func (l *lab) end() {
+	l.tracer.kill()
+	<-l.tracer.over
+	_ = l.in.Close()
+	l.tracer = nil
+	l.kills++
+}
+
+// try does c and kills the agent in front of the n-th call. It reports false if
+// there were fewer.
+func (l *lab) try(c command, n int) bool {
+	l.t.Helper()
+	l.tracer.arm(n)
+	a, answered := l.tell(c)
+	calls, killed, last := l.tracer.disarm()
+	l.did = fmt.Sprintf("%+v cut off in front of %s", c, last)
+	if !killed {
+		l.did = fmt.Sprintf("%+v and its %d calls", c, calls)
+	}
+	if answered {
+		require.Empty(l.t, a.Err, l.did)
+	}
+	switch {
+	case c.ID == "":
+	case answered:
+		l.boxes[c.ID] = []box{l.box(c.ID).after(c)}
+	default:
+		l.boxes[c.ID] = []box{l.box(c.ID), l.box(c.ID).after(c)}
+	}
+	l.end()
+	return killed
+}
+
+// recover starts the next agent and compares what it says with what is true, and
+// with what may be. It kills the first of them while it recovers if again is not
+// 0, in front of that call.
+func (l *lab) recover(again int) {
+	l.t.Helper()
+	l.start()
+	if again > 0 {
+		before := l.did
+		l.try(command{Op: "open"}, again)
+		l.did = before + ", then " + l.did
+		l.start()
+	}
+	open := l.must(command{Op: "open"})
+	said := l.must(command{Op: "report"}).Sandboxes
+	is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
+	require.NoError(l.t, err)
+	l.judge(said, is)
+	if l.t.Failed() {
+		l.t.Fatalf("after %s; recovered: %q", l.did, open.Recovered)
+	}
+}
+
+// judge compares.
+func (l *lab) judge(said []found, is *truth.World) {
+	t := l.t
+	t.Helper()
+	var names []string
+	links := 0
+	for _, s := range said {
+		id := s.Status.ID
+		names = append(names, id)
+		g := is.Groups[id]
+		if !assert.NotNil(t, g, "%s: has no group", id) {
+			continue
+		}
+		l.trees = max(l.trees, len(g.Trees))
+		assert.Len(t, g.Trees, l.trees, "%s: is in %q only", id, g.Trees)
+		assert.Empty(t, g.Below, id)
+		b := box{exists: true, running: len(g.PIDs) > 0, frozen: g.Frozen, network: s.Links > 0}
+		links += s.Links
+		assert.Equal(t, is.Processes[id], g.PIDs, "%s: its processes, and those in its group", id)
+		assert.Equal(t, b.running, string(s.Status.State) == "running", "%s: is %s", id, s.Status.State)
+		assert.Equal(t, b.frozen, s.Status.Frozen, "%s: frozen", id)
+		assert.Equal(t, len(g.PIDs), s.Status.PIDs, id)
+		if b.running {
+			assert.Equal(t, []int{s.Status.PID}, g.PIDs, id)
+		}
+		assert.Empty(t, s.Status.Drift, "%s: limits are not those acknowledged", id)
+		if l.place.OOMGroup {
+			assert.Equal(t, b.running, g.Knobs["memory.oom.group"] == "1", "%s: memory.oom.group is %q", id, g.Knobs["memory.oom.group"])
+		}
+		b.n = numberOf(t, id, g.Knobs)
+		if b.n > 0 {
+			assert.Equal(t, limits(b.n).PIDs, s.Resources.PIDs, id)
+			assert.Equal(t, limits(b.n).Memory.Max, s.Resources.Memory.Max, id)
+		}
+		b.claimed = weighty(g.Knobs)
+		assert.Equal(t, b.claimed, len(s.Status.Claims) > 0, "%s: %v with %v", id, s.Status.Claims, g.Knobs)
+		if assert.Contains(t, l.boxes[id], b, "%s: what may be, and what is", id) {
+			l.boxes[id] = []box{b}
+		}
+	}
+	for id, may := range l.boxes {
+		if slices.Contains(names, id) {
+			continue
+		}
+		assert.Contains(t, may, box{}, "%s: is lost", id)
+		delete(l.boxes, id)
+	}
+	for id := range is.Groups {
+		assert.Contains(t, names, id, "a group of nobody")
+	}
+	for id, pids := range is.Processes {
+		if id != l.mark {
+			assert.Contains(t, names, id, "processes of nobody: %v", pids)
+		}
+	}
+	var records []string
+	for _, r := range is.Records {
+		records = append(records, strings.TrimSuffix(r, ".state"))
+	}
+	assert.ElementsMatch(t, names, records, "records")
+	l.judgeNetwork(links)
+}
+
+// judgeNetwork counts links, pins and leases.
+func (l *lab) judgeNetwork(links int) {
+	t := l.t
+	t.Helper()
+	machine, err := namespaces.OpenPath(l.place.Machine)
+	require.NoError(t, err)
+	defer machine.Close()
+	var there []string
+	require.NoError(t, namespaces.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/dev")
+		for line := range strings.Lines(string(text)) {
+			if name, _, ok := strings.Cut(line, ":"); ok {
+				there = append(there, strings.TrimSpace(name))
+			}
+		}
+		return err
+	}, machine))
+	assert.Len(t, there, links+1, "links besides lo: %q", there)
+	pins, err := os.ReadDir(l.place.Pins)
+	if !os.IsNotExist(err) {
+		require.NoError(t, err)
+	}
+	assert.Len(t, pins, links, "pins")
+}
+
+// numberOf is the n of limits, which has to be the same in each of them.
+func numberOf(t testing.TB, id string, knobs map[string]string) int {
+	t.Helper()
+	var all []int
+	for name, parse := range map[string]func(string) (int, bool){
+		"pids.max": func(s string) (int, bool) {
+			n, err := strconv.Atoi(s)
+			return n - 100, err == nil && n < 1000
+		},
+		"memory.max": func(s string) (int, bool) {
+			n, err := strconv.Atoi(s)
+			return n>>20 - 64, err == nil && n < 1<<40
+		},
+		"cpu.max": func(s string) (int, bool) {
+			q, p, _ := strings.Cut(s, " ")
+			quota, err := strconv.Atoi(q)
+			period, perr := strconv.Atoi(p)
+			if err != nil || perr != nil || quota < 0 {
+				return 0, false
+			}
+			return quota*100/period - 50, true
+		},
+	} {
+		if text, ok := knobs[name]; ok {
+			n, set := parse(text)
+			if !set {
+				n = 0
+			}
+			all = append(all, n)
+		}
+	}
+	require.NotEmpty(t, all, "no limits of %s", id)
+	slices.Sort(all)
+	assert.Len(t, slices.Compact(all), 1, "%s: limits are a mixture: %v", id, knobs)
+	return all[0]
+}
+
+// weighty reports whether the group's weight is another than the kernel's default.
+func weighty(knobs map[string]string) bool {
+	weight, ok := knobs["cpu.weight"]
+	return ok && weight != "100" || !ok && knobs["cpu.shares"] != "1024"
+}
+
+// finish destroys everything, and looks for what is left.
+func (l *lab) finish() {
+	l.t.Helper()
+	for _, id := range slices.Sorted(keys(l.boxes)) {
+		l.must(command{Op: "destroy", ID: id})
+	}
+	l.must(command{Op: "remove"})
+	l.end()
+	is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
+	require.NoError(l.t, err)
+	delete(is.Processes, l.mark)
+	assert.Equal(l.t, &truth.World{Groups: map[string]*truth.Group{}, Processes: map[string][]int{}}, is)
+	assert.NoDirExists(l.t, l.place.Root)
+	l.judgeNetwork(0)
+}
+
+func keys(m map[string][]box) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}

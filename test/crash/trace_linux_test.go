@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// Numbers of ptrace(2) and wait(2) that package syscall lacks.
+const (
+	ptraceGetSyscallInfo = 0x420e
+	ptraceOExitKill      = 0x100000
+	wNoThread            = 0x20000000
+	syscallStop          = syscall.SIGTRAP | 0x80
+)
+
+// syscallInfo is struct ptrace_syscall_info (Linux 5.3).
+type syscallInfo struct {
+	op   uint8 // 1: in front of a call, 2: behind it
+	_    [3]byte
+	arch uint32
+	ip   uint64
+	sp   uint64
+	nr   uint64
+	args [6]uint64
+}
+
+// tracer runs a process and kills it in front of the call that it is set to. All
+// calls of ptrace(2) are made by one thread.
+type tracer struct {
+	pid  int
+	over chan struct{} // closed when the process, and all that it left behind before their exec, are through
+
+	mu     sync.Mutex
+	armed  bool
+	at     int // kill in front of this call; 0 counts only
+	calls  int
+	killed bool
+	last   string // what would have come next
+
+	tasks map[int]bool // all tasks: whether it is a thread of the process
+}
+
+// trace starts cmd, traced.
+func trace(cmd *exec.Cmd) (*tracer, error) {
+	t := &tracer{over: make(chan struct{}), tasks: make(map[int]bool)}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // ends with the goroutine
+		err := cmd.Start()
+		if err == nil {
+			t.pid = cmd.Process.Pid
+			err = t.begin()
+		}
+		started <- err
+		if err == nil {
+			t.run()
+		}
+		close(t.over)
+	}()
+	return t, <-started
+}
+
+func (t *tracer) begin() error {
+	var ws syscall.WaitStatus
+	if _, err := syscall.Wait4(t.pid, &ws, syscall.WALL, nil); err != nil {
+		return err
+	}
+	t.tasks[t.pid] = true
+	const options = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACEFORK |
+		syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACEEXEC | ptraceOExitKill
+	if err := syscall.PtraceSetOptions(t.pid, options); err != nil {
+		return err
+	}
+	return syscall.PtraceSyscall(t.pid, 0)
+}
+
+// arm has the process killed in front of the n-th call from now on that could
+// change something; 0 only counts.
+func (t *tracer) arm(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed, t.at, t.calls = true, n, 0
+}
+
+// disarm returns how many calls there were, and whether the process was killed.
+func (t *tracer) disarm() (calls int, killed bool, last string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed = false
+	return t.calls, t.killed, t.last
+}
+
+func (t *tracer) kill() { _ = syscall.Kill(t.pid, syscall.SIGKILL) }
+
+// run follows all tasks until none is left. Tasks may end at any time, so errors
+// of single calls mean nothing.
+func (t *tracer) run() {
+	for {
+		var ws syscall.WaitStatus
+		tid, err := syscall.Wait4(-1, &ws, syscall.WALL|wNoThread, nil)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return
+		case !ws.Stopped():
+			delete(t.tasks, tid)
+			continue
+		}
+		_, seen := t.tasks[tid]
+		if !seen {
+			t.tasks[tid] = isThread(t.pid, tid)
+		}
+		switch sig := ws.StopSignal(); {
+		case sig == syscallStop:
+			t.stopped(tid)
+			_ = syscall.PtraceSyscall(tid, 0)
+		case sig == syscall.SIGTRAP && ws.TrapCause() == syscall.PTRACE_EVENT_EXEC && tid != t.pid:
+			delete(t.tasks, tid)
+			_ = syscall.PtraceDetach(tid) // it goes its own way
+		case sig == syscall.SIGTRAP, sig == syscall.SIGSTOP && !seen:
+			_ = syscall.PtraceSyscall(tid, 0)
+		default:
+			_ = syscall.PtraceSyscall(tid, int(sig))
+		}
+	}
+}
+
+func isThread(pid, tid int) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", pid, tid))
+	return err == nil
+}
+
+// stopped looks at a task in front of a call, or behind it.
+func (t *tracer) stopped(tid int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.armed || t.killed {
+		return
+	}
+	var info syscallInfo
+	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, ptraceGetSyscallInfo, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
+	if errno != 0 || info.op != 1 || t.tasks[tid] && !changes(&info) {
+		return
+	}
+	t.calls++
+	if t.calls == t.at {
+		t.killed = true
+		t.last = fmt.Sprintf("call %d of number %d by task %d", t.calls, info.nr, tid)
+		t.kill()
+	}
+}
+
+// changes reports whether a call of the process's own could change something that
+// outlives it.
+func changes(info *syscallInfo) bool {
+	switch info.nr {
+	case syscall.SYS_OPENAT:
+		return info.args[2]&(syscall.O_CREAT|syscall.O_TRUNC) != 0
+	case syscall.SYS_CLONE:
+		return info.args[0]&syscall.CLONE_THREAD == 0
+	case syscall.SYS_MKDIRAT, syscall.SYS_UNLINKAT, syscall.SYS_WRITE, syscall.SYS_PWRITE64, syscall.SYS_FTRUNCATE,
+		syscall.SYS_SENDTO, syscall.SYS_SENDMSG, syscall.SYS_MOUNT, syscall.SYS_UMOUNT2, syscall.SYS_KILL,
+		syscall.SYS_FSETXATTR, syscall.SYS_FREMOVEXATTR, syscall.SYS_SETXATTR, syscall.SYS_UNSHARE, syscall.SYS_RENAMEAT,
+		syscall.SYS_FLOCK, syscall.SYS_SPLICE, syscall.SYS_MKNODAT,
+		276, 316, // renameat2 on arm64, amd64
+		268, 308, // setns
+		424, // pidfd_send_signal
+		429, // move_mount
+		435: // clone3
+		return true
+	}
+	return changesHere(info)
+}
