@@ -27,10 +27,12 @@ type Shrink uint8
 
 const (
 	// Gradual has the kernel reclaim memory step by step, under a [Guard], with
-	// the limit following behind. It kills nobody. If the guard trips, if there
-	// is no progress, or if ctx ends, the limit is put back and the error is a
-	// [ShrinkError]. What cannot be reclaimed has to leave a 64th of the limit free,
-	// and at least 1 MiB, for the group to live on.
+	// the limit following behind. It kills nobody, and ends in one of three ways:
+	// done; restored, with a [ShrinkError], if the guard trips, if there is no
+	// progress or if ctx ends; or refused with an [InUseError], before anything
+	// is touched, if what cannot be reclaimed is above the limit from the
+	// beginning. What cannot be reclaimed has to leave a 64th of the limit free,
+	// and at least 1 MiB, for the group to live on; less is [StoppedUnreclaimable].
 	//
 	// The steps are writes to memory.reclaim. Where the kernel has none (before
 	// Linux 5.19) memory.high is lowered for the time of each step and put back

@@ -171,8 +171,9 @@ func kills(t *testing.T, c *Cgroup) uint64 {
 
 // TestShrinkWorking brings the limit of a process that works to somewhere
 // between 1.5 times and half of its usage, again and again. Every shrink ends
-// done or with all as before, and nobody is killed. CAISSON_SHRINKS says how
-// many of them; make test-shrink does 500.
+// done, restored, or refused before its first step since what stays is more than
+// the limit; nobody is killed. CAISSON_SHRINKS says how many of them; make
+// test-shrink does 500.
 func TestShrinkWorking(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	const mib = 1 << 20
@@ -220,6 +221,7 @@ func TestShrinkWorking(t *testing.T) {
 				took := time.Since(start)
 				worst, sum = max(worst, took), sum+took
 				var stopped *ShrinkError
+				var refused *InUseError
 				switch {
 				case err == nil && len(res.Changes) > 0 && res.Changes[0].Shrunk != nil:
 					outcome["done in steps"]++
@@ -227,8 +229,13 @@ func TestShrinkWorking(t *testing.T) {
 					outcome["done at once"]++
 				case errors.As(err, &stopped):
 					outcome["restored: "+stopped.Stop.String()]++
-				case errors.Is(err, ErrInUse):
+				case errors.As(err, &refused):
 					outcome["refused"]++
+					require.NotErrorAs(t, err, new(*UpdateError), "before anything is touched")
+					require.Equal(t, to-to%uint64(os.Getpagesize()), refused.Limit)
+					require.Greater(t, refused.Usage, to)
+				default:
+					require.NoError(t, err)
 				}
 				if err != nil {
 					require.ErrorIs(t, err, ErrInUse)
