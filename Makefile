@@ -73,10 +73,11 @@ test-crash: ## kill agents at every step of every operation and at random, KILLS
 	CAISSON_CRASH_KILLS=$(KILLS) go test -count=1 -timeout 20m -v ./test/crash
 
 SHRINKS = CAISSON_SHRINKS=500
+SHRINKS_VM = "$(SHRINKS) TEST_RUN=TestShrinkWorking TEST_TIMEOUT=25m"
 test-shrink: ## 500 times less memory for a working process, here and on kernels with and without memory.reclaim
 	$(SHRINKS) go test -count=1 -timeout 20m -run TestShrinkWorking -v ./cgroups
-	go run ./test/vm -run 6.1/v2 -pkgs cgroups -env "$(SHRINKS) TEST_TIMEOUT=25m" -timeout 30m
-	go run ./test/vm -run 5.10/v2 -pkgs cgroups -env "$(SHRINKS) TEST_TIMEOUT=25m" -timeout 30m
+	go run ./test/vm -run 6.1/v2 -pkgs cgroups -env $(SHRINKS_VM) -timeout 30m
+	go run ./test/vm -run 5.10/v2 -pkgs cgroups -env $(SHRINKS_VM) -timeout 30m
 
 bench: bench-deps ## compare with the peers, side by side; BENCH="-rounds 200 -check"
 	cd test/bench && go run . $(BENCH)

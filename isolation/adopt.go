@@ -165,7 +165,9 @@ func (s *Sandbox) sameContainer(ctx context.Context, existing *Sandbox) (lives b
 
 // Release lets go of a container that was adopted, which runs on, with the
 // limits that changed meanwhile as they are or as they were; claims on it end. If
-// restoring fails, the error is that of [Sandbox.Update] and the sandbox stays;
+// restoring fails, the error is that of [Sandbox.Update] and the sandbox stays. A
+// v2 cpuset that was empty becomes what the parent has, since the kernel takes no
+// list away from processes;
 // what cannot be restored, such as a device filter on v2, is [ErrNotSupported]
 // before anything is touched. A container that is gone is nil. A sandbox of the host's own is
 // [ErrInvalid]: it is destroyed instead.

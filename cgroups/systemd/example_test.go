@@ -9,10 +9,12 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/cgroups/systemd"
+	"github.com/caisson-run/caisson/isolation"
 )
 
-// An agent gets one unit from systemd, which outlives it, and gives the unit's
-// group to its host: isolation.Config{Parent: unit.Parent()}.
+// An agent gets one unit from systemd, which outlives it, and its host puts all
+// sandboxes below the unit's group. Both find again what an earlier process of
+// the agent's has left.
 func ExampleDelegate() {
 	ctx := context.Background()
 	unit, err := systemd.Delegate(ctx, systemd.Config{
@@ -23,7 +25,12 @@ func ExampleDelegate() {
 		log.Fatal(err)
 	}
 	defer unit.Close()
-	fmt.Println("sandboxes are below", unit.Parent())
+	host, err := isolation.Open(ctx, isolation.Config{Root: "/run/agent", Parent: unit.Parent()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer host.Close()
+	fmt.Println("found again:", host.Recovered())
 
 	// Later: more memory for all sandboxes together.
 	err = unit.Update(ctx, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(12 << 30)}})

@@ -30,14 +30,27 @@ type docker struct {
 	parent string
 }
 
-// startDocker starts a daemon whose image has the command caisson besides.
-func startDocker(t *testing.T) *docker {
+// dockerPrograms are what a daemon needs.
+var dockerPrograms = []string{"dockerd", "docker", "containerd", "runc", "busybox"}
+
+// startDocker starts a daemon.
+func startDocker(t *testing.T, fill func(image string) error) *docker {
 	t.Helper()
-	need(t, "dockerd", "docker", "containerd", "runc", "busybox")
 	name := parentName(t)
 	dir, err := os.MkdirTemp("", "caisson-docker-") // t.TempDir makes the socket's path too long
 	require.NoError(t, err)
-	d, err := foreign.StartDocker(dir, name, func(image string) error {
+	d, err := foreign.StartDocker(dir, name, fill)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	return &docker{t, d, name}
+}
+
+// startDockerWithCommand starts a daemon whose image has the command caisson
+// besides.
+func startDockerWithCommand(t *testing.T) *docker {
+	t.Helper()
+	need(t, dockerPrograms...)
+	return startDocker(t, func(image string) error {
 		build := exec.Command("go", "build", "-o", filepath.Join(image, "bin/caisson"), "github.com/caisson-run/caisson/examples/caisson")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		said, err := build.CombinedOutput()
@@ -46,9 +59,6 @@ func startDocker(t *testing.T) *docker {
 		}
 		return err
 	})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.Close()) })
-	return &docker{t, d, name}
 }
 
 // cli is a docker command that must work.
@@ -83,7 +93,7 @@ func (d *docker) pid(name string) int {
 }
 
 func TestDocker(t *testing.T) {
-	d := startDocker(t)
+	d := startDockerWithCommand(t)
 	pid := d.run("db", "--memory=64m", "--memory-swap=64m", "--cpus=0.5", "--pids-limit=50")
 	path := d.parent + "/" + d.inspect("db", ".Id")
 	before := groups(t, d.parent)

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"syscall"
 	"testing"
 
@@ -81,4 +82,34 @@ func watchLast(t *testing.T, s *isolation.Sandbox) <-chan isolation.Event {
 		end <- last
 	}()
 	return end
+}
+
+// watchDrift gives the drift events of the sandbox from now on, until the test
+// ends.
+func watchDrift(t *testing.T, s *isolation.Sandbox) <-chan isolation.Drift {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	drifts, done := make(chan isolation.Drift, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		for ev, err := range s.Watch(ctx) {
+			if d, ok := ev.(isolation.Drift); ok && err == nil {
+				drifts <- d
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return drifts
+}
+
+// next is the next drift event.
+func next(t *testing.T, drifts <-chan isolation.Drift) isolation.Drift {
+	t.Helper()
+	select {
+	case d := <-drifts:
+		return d
+	case <-deadline(t).Done():
+		t.Fatal("nobody has noticed")
+		return isolation.Drift{}
+	}
 }

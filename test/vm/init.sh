@@ -6,14 +6,22 @@
 # runs every test binary in /tests as root and then as an ordinary user. It
 # talks to the runner in lines that begin with "@@", and powers off.
 #
-# Where systemd is the first process, it starts this as a service, with the
-# argument systemd, when all of that is mounted.
+# Where systemd is there, this becomes systemd, which starts it once more as a
+# service, with the argument systemd, when all of that is mounted.
 
 if [ "$1" = systemd ]; then
 	mkdir -p /applets
 	/bin/busybox --install -s /applets
-	export PATH=/usr/bin:/applets HOME=/tmp TMPDIR=/tmp
+	export PATH=/usr/bin:/usr/sbin:/applets HOME=/tmp TMPDIR=/tmp
 	cd /
+elif [ -x /usr/lib/systemd/systemd ]; then
+	# pivot_root(2), which container runtimes call, refuses to leave an
+	# initramfs: it has to be mounted once more, above itself.
+	/bin/busybox mkdir /newroot
+	/bin/busybox mount -o bind / /newroot
+	cd /newroot
+	/bin/busybox mount -o move . /
+	exec /bin/busybox chroot . /usr/lib/systemd/systemd
 elif [ "$1" != onroot ]; then
 	# pivot_root(2) refuses to leave an initramfs, and programs under test
 	# call it: move to a tmpfs first.
@@ -103,7 +111,7 @@ run() {
 		# few seconds more.
 		cat </run/output &
 		reader=$!
-		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} ${flag:+'$flag'}" >/run/output 2>&1
+		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} ${TEST_RUN:+-test.run=$TEST_RUN} ${flag:+'$flag'}" >/run/output 2>&1
 		status=$?
 		(sleep 5; kill $reader) 2>/dev/null &
 		timer=$!

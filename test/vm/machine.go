@@ -25,6 +25,7 @@ type machine struct {
 	tests   []testBinary
 	vmlinuz string
 	base    []byte // the initramfs without the lists of what is offered and to do
+	foreign []byte // and with other people's runtimes
 	qemu    *qemu
 }
 
@@ -85,7 +86,7 @@ func (m *machine) fill(ctx context.Context, cache, root string) error {
 		fmt.Fprintln(&names, mod.name)
 	}
 	r.file("modules/order", []byte(names.String()))
-	for _, t := range m.tests {
+	for _, t := range m.kernel.tests(m.tests) {
 		binary, err := os.ReadFile(t.path)
 		if err != nil {
 			return err
@@ -140,7 +141,11 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 		lists.file("tests/list."+user, []byte(todo[user]))
 	}
 	ramdisk := filepath.Join(dir, "initramfs")
-	if err := os.WriteFile(ramdisk, slices.Concat(m.base, lists.bytes()), 0o644); err != nil {
+	image := slices.Concat(m.base, lists.bytes())
+	if e.foreign() {
+		image = append(image, m.foreign...)
+	}
+	if err := os.WriteFile(ramdisk, image, 0o644); err != nil {
 		return err
 	}
 	args := []string{"-initrd", ramdisk}
@@ -173,7 +178,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 // test runs the environment's tests and reads their results off its console.
 func (m *machine) test(ctx context.Context, o options, e environment) *report {
 	r := newReport(e, m.tests, filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
-	r.silence = silenceOf(o.env)
+	r.silence, r.narrowed = silenceOf(o.env), strings.Contains(o.env, "TEST_RUN=")
 	m.run(ctx, o, r)
 	return r
 }

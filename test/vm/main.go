@@ -47,7 +47,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.run, "run", "", "only environments whose name contains this")
 	flag.StringVar(&o.pkgs, "pkgs", "", "only packages whose path contains one of these, comma separated")
-	flag.StringVar(&o.env, "env", "", "environment of the tests, NAME=VALUE separated by spaces; TEST_TIMEOUT is for one binary")
+	flag.StringVar(&o.env, "env", "", "environment of the tests, NAME=VALUE separated by spaces; TEST_TIMEOUT is for one binary, TEST_RUN a pattern of tests")
 	flag.BoolVar(&o.verbose, "v", false, "print the console of each machine as it runs")
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
 	flag.IntVar(&o.parallel, "j", 3, "how many machines run at a time")
@@ -105,8 +105,13 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 				return false, fmt.Errorf("kernel %s: %w", k.name, err)
 			}
 		}
+		if m := prepared[k.name]; e.foreign() && m.foreign == nil && slices.ContainsFunc(m.tests, testBinary.needForeign) {
+			if err := m.fillForeign(ctx, o.cache); err != nil {
+				return false, fmt.Errorf("kernel %s: %w", k.name, err)
+			}
+		}
 	}
-	envs = slices.DeleteFunc(envs, func(e environment) bool { return len(e.tests(tests[e.kernel.arch])) == 0 })
+	envs = slices.DeleteFunc(envs, func(e environment) bool { return len(e.kernel.tests(tests[e.kernel.arch])) == 0 })
 	if len(envs) == 0 {
 		return false, fmt.Errorf("no package with tests contains %q in these environments", o.pkgs)
 	}

@@ -43,7 +43,7 @@ var matrix = []environment{
 	{linux61, "v2", since61},
 	{linux612, "v2", slices.Concat(since61, since612)},
 	{linux61arm64, "v2", since61},
-	{systemd61, "v2", append([]string{"systemd"}, since61...)},
+	{systemd61, "v2", slices.Concat([]string{"systemd"}, since61, runtimes)},
 	{systemd61, "hybrid", append([]string{"systemd"}, legacySince61...)},
 }
 
@@ -86,6 +86,7 @@ var (
 // absent are classes that no environment offers, each for a reason.
 var absent = []string{
 	"pidfd.exit", // Linux 6.15
+	"e2e",        // whole lives of other people's containers, with a Go toolchain
 }
 
 // offers lists the classes that the tests of this user find.
@@ -104,18 +105,22 @@ func known(class string) bool {
 	})
 }
 
-// tests are those of all that run in the environment.
-func (e environment) tests(all []testBinary) (these []testBinary) {
+// onSystemd are the packages whose tests run where systemd is init; those of
+// foreignTests run nowhere else.
+var onSystemd = []string{"cgroups/systemd", foreignTests}
+
+// tests are those of all that run on the kernel.
+func (k kernel) tests(all []testBinary) (these []testBinary) {
 	for _, b := range all {
-		if !e.kernel.systemd || b.pkg == "cgroups/systemd" {
+		if k.systemd && slices.Contains(onSystemd, b.pkg) || !k.systemd && !b.needForeign() {
 			these = append(these, b)
 		}
 	}
 	return these
 }
 
-// notHere are packages whose tests need the source tree, a Go toolchain or Debian packages.
-var notHere = []string{"test/arch", "test/e2e", "test/vm"}
+// notHere are packages whose tests need the source tree or a Go toolchain.
+var notHere = []string{"test/arch", "test/vm"}
 
 // modules are what the tests need of Debian's cloud kernels, with whatever
 // these depend on. Those that a kernel has built in are left out, and one with a
