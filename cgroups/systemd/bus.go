@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -31,6 +32,12 @@ func (e *Error) Error() string {
 
 // Unwrap gives the answer on the bus.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is [os.ErrClosed] and the connection was closed:
+// which of its two words the bus has for that is a matter of chance.
+func (e *Error) Is(target error) bool {
+	return target == os.ErrClosed && (errors.Is(e.Err, dbus.ErrClosed) || errors.Is(e.Err, net.ErrClosed))
+}
 
 const (
 	service    = "org.freedesktop.systemd1"

@@ -304,5 +304,6 @@ func (u *Unit) Stop(ctx context.Context) error {
 	return err
 }
 
-// Close closes the connection. The unit lives on.
+// Close closes the connection. The unit lives on. What is called later, and has
+// to ask systemd, fails with [os.ErrClosed].
 func (u *Unit) Close() error { return u.bus.conn.Close() }
