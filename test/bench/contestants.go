@@ -23,58 +23,67 @@ func (p *place) contestants(ctx context.Context, o options) (list []*contestant,
 	if err != nil {
 		return nil, 0, err
 	}
-	add := func(name string, userns bool, cmd *exec.Cmd, err error) {
-		c := &contestant{name: name, userns: userns, absent: err}
-		if err == nil && ctx.Err() == nil {
-			c.worker, c.absent = startWorker(cmd)
+	add := func(name string, userns bool, build func() (program string, err error), command func(program string) *exec.Cmd) {
+		if !o.wants(name) || ctx.Err() != nil {
+			return
+		}
+		c := &contestant{name: name, userns: userns}
+		program, err := build()
+		if c.absent = err; err == nil {
+			c.worker, c.absent = startWorker(command(program))
 		}
 		list = append(list, c)
 	}
-
-	floor, err := p.gcc("floor/floor.c")
 	group := func(s string) string { return p.name + "-" + s }
-	add(rowFloorBare, true, p.program(floor, "--serve", "--name", group("bare")), err)
-	add(rowFloor, true, p.program(floor, "--serve", "--same", "--name", group("floor")), err)
-	add(rowFloorAll, false, p.program(floor, "--serve", "--same", "--all", "--name", group("all")), err)
 
-	embed := func(name, program, key string, userns bool, args ...string) {
-		args = append([]string{"worker", "embedder", "-name", group(key), "-state", filepath.Join(p.state, key)}, args...)
-		add(name, userns, p.program(program, args...), nil)
+	floor := func(name, key string, userns bool, args ...string) {
+		add(name, userns, func() (string, error) { return p.gcc("floor/floor.c") }, func(program string) *exec.Cmd {
+			return p.program(program, append([]string{"--serve", "--name", group(key)}, args...)...)
+		})
 	}
-	embed(rowCaisson, p.self, "own", true)
-	embed(rowCaissonAll, p.self, "every", false, "-all")
-	embed(rowCaissonHeap, p.self, "heap", true, "-heap", fmt.Sprint(heap))
+	floor(rowFloorBare, "bare", true)
+	floor(rowFloor, "floor", true, "--same")
+	floor(rowFloorAll, "all", false, "--same", "--all")
+
+	self := func() (string, error) { return p.self, nil }
 	slow := []string{"-ldflags", "-X main.initMillis=30"}
-	if program, err := p.goBuild("slow", ".", false, slow...); err != nil {
-		add(rowCaissonInit, true, nil, err)
-	} else {
-		embed(rowCaissonInit, program, "init", true)
+	embed := func(name, key string, userns bool, build func() (string, error), args ...string) {
+		add(name, userns, build, func(program string) *exec.Cmd {
+			return p.program(program, append([]string{
+				"worker", "embedder", "-name", group(key), "-state", filepath.Join(p.state, key),
+			}, args...)...)
+		})
 	}
+	embed(rowCaisson, "own", true, self)
+	embed(rowCaissonAll, "every", false, self, "-all")
+	embed(rowCaissonHeap, "heap", true, self, "-heap", fmt.Sprint(heap))
+	embed(rowCaissonInit, "init", true, func() (string, error) { return p.goBuild("slow", ".", false, slow...) })
 
-	libcontainer := func(name, key string, userns bool, program string, err error, args ...string) {
-		add(name, userns, p.program(program, append([]string{
-			"-root", filepath.Join(p.state, key), "-bundle", bundles[key][0], "-user-bundle", bundles[key][1],
-		}, args...)...), err)
+	places := func(key string) []string {
+		return []string{"-root", filepath.Join(p.state, key), "-bundle", bundles[key][0], "-user-bundle", bundles[key][1]}
 	}
-	program, err := p.goBuild("libcontainer", "./libcontainer", true)
-	libcontainer(rowLibcontainer, "libc", true, program, err)
-	libcontainer(rowLibcHeap, "libch", true, program, err, "-heap", fmt.Sprint(heap))
-	program, err = p.goBuild("libcontainer-slow", "./libcontainer", true, slow...)
-	libcontainer(rowLibcInit, "libci", false, program, err)
+	libcontainer := func(name, key string, userns bool, build func() (string, error), args ...string) {
+		add(name, userns, build, func(program string) *exec.Cmd {
+			return p.program(program, append(places(key), args...)...)
+		})
+	}
+	plain := func() (string, error) { return p.goBuild("libcontainer", "./libcontainer", true) }
+	libcontainer(rowLibcontainer, "libc", true, plain)
+	libcontainer(rowLibcHeap, "libch", true, plain, "-heap", fmt.Sprint(heap))
+	libcontainer(rowLibcInit, "libci", false, func() (string, error) {
+		return p.goBuild("libcontainer-slow", "./libcontainer", true, slow...)
+	})
 
-	runtime := func(name, key, program string, err error, args ...string) {
-		args = append(args, "-root", filepath.Join(p.state, key),
-			"-bundle", bundles[key][0], "-user-bundle", bundles[key][1], program)
-		cmd := p.worker("command", args...)
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
-		add(name, true, cmd, err)
+	runtime := func(name, key string, build func() (string, error), args ...string) {
+		add(name, true, build, func(program string) *exec.Cmd {
+			cmd := p.worker("command", append(append(args, places(key)...), program)...)
+			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
+			return cmd
+		})
 	}
-	program, err = installed("crun")
-	runtime(rowCrun, "crun", program, err, p.coverUnified()...)
-	program, err = installed("runc")
-	runtime(rowRuncDebian, "runc", program, err)
-	program, err = p.goBuild("runc", "github.com/opencontainers/runc", true)
-	runtime(rowRunc, "runc152", program, err)
+	runtime(rowCrun, "crun", func() (string, error) { return installed("crun") }, p.coverUnified()...)
+	runtime(rowRuncDebian, "runc", func() (string, error) { return installed("runc") })
+	runtime(rowRunc, "runc152", func() (string, error) { return p.goBuild("runc", "github.com/opencontainers/runc", true) })
 	return list, heap, nil
 }
 

@@ -197,14 +197,16 @@ func judge(list []*contestant, courses []*course, rounds, heap int) *table {
 			ratio := r.Values["median"] / float64(median(own))
 			r.Values["caisson x"] = ratio
 			r.Values["min x"] = r.Values["min"] / float64(quantile(own, 0))
-			floor := func(name string) float64 {
-				return r.Values["median"] / float64(median(find(name, withUser).totals))
+			over := func(what, floor string) {
+				if totals := find(floor, withUser).totals; len(totals) > 0 {
+					r.Bars = append(r.Bars, atMost(what, r.Values["median"]/float64(median(totals)), 1.15))
+				}
 			}
 			switch l.name {
 			case rowCaisson, rowCaissonHeap, rowCaissonInit:
-				r.Bars = append(r.Bars, atMost("floor x", floor(rowFloor), 1.15))
+				over("floor x", rowFloor)
 			case rowCaissonAll:
-				r.Bars = append(r.Bars, atMost("its floor x", floor(rowFloorAll), 1.15))
+				over("its floor x", rowFloorAll)
 			case rowCrun, rowLibcontainer:
 				r.Bars = append(r.Bars, atLeast("caisson x", ratio, 7))
 			case rowRunc, rowRuncDebian:

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,8 @@ type options struct {
 	check     bool
 	json      bool
 	only      string
+	rows      string
+	wanted    *regexp.Regexp // rows; nil is all
 }
 
 // workers are what this program is when it is started as a contestant.
@@ -52,7 +55,15 @@ func main() {
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
 	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign, fleet or network")
+	flag.StringVar(&o.rows, "rows", "", "only the contestants whose names match this regular expression, where they are many")
 	flag.Parse()
+	if o.rows != "" {
+		var err error
+		if o.wanted, err = regexp.Compile(o.rows); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(2)
+		}
+	}
 	if o.quick {
 		o.heap, o.sandboxes = min(o.heap, 64), min(o.sandboxes, 50)
 	}
@@ -64,6 +75,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// wants reports whether a contestant was asked for.
+func (o options) wants(name string) bool { return o.wanted == nil || o.wanted.MatchString(name) }
 
 func run(ctx context.Context, o options) (err error) {
 	if os.Geteuid() != 0 {

@@ -15,8 +15,13 @@ import (
 
 // The two libraries, on a group that is there already.
 
+const (
+	rowContainerd     = "containerd/cgroups"
+	rowOpencontainers = "opencontainers/cgroups"
+)
+
 func containerdStat(g *cgroups.Cgroup) *bench {
-	b := &bench{name: "containerd/cgroups"}
+	b := &bench{name: rowContainerd}
 	if g.Mode() == cgroups.Unified {
 		m, err := cgroup2.Load("/" + g.Path())
 		b.err, b.do = err, func() error { _, err := m.Stat(); return err }
@@ -28,14 +33,14 @@ func containerdStat(g *cgroups.Cgroup) *bench {
 }
 
 func opencontainersStat(g *cgroups.Cgroup) *bench {
-	b := &bench{name: "opencontainers/cgroups"}
+	b := &bench{name: rowOpencontainers}
 	m, err := manager.New(&oci.Cgroup{Path: "/" + g.Path(), Resources: &oci.Resources{SkipDevices: true}})
 	b.err, b.do = err, func() error { _, err := m.GetStats(); return err }
 	return b
 }
 
 func containerdUpdate(g *cgroups.Cgroup, next func() knobs) *bench {
-	b := &bench{name: "containerd/cgroups"}
+	b := &bench{name: rowContainerd}
 	period := uint64(100000)
 	if g.Mode() == cgroups.Unified {
 		m, err := cgroup2.Load("/" + g.Path())
@@ -62,7 +67,7 @@ func containerdUpdate(g *cgroups.Cgroup, next func() knobs) *bench {
 }
 
 func opencontainersUpdate(g *cgroups.Cgroup, next func() knobs) *bench {
-	b := &bench{name: "opencontainers/cgroups"}
+	b := &bench{name: rowOpencontainers}
 	m, err := manager.New(&oci.Cgroup{Path: "/" + g.Path(), Resources: &oci.Resources{SkipDevices: true}})
 	v2 := g.Mode() == cgroups.Unified
 	b.err, b.do = err, func() error {

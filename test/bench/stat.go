@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,14 @@ type bench struct {
 	err  error        // why it does not take part
 	ns   []int64
 	last testing.BenchmarkResult
+}
+
+// choose leaves those benches that were asked for; the first two, which the others
+// are compared with, always take part.
+func (o options) choose(benches *[]*bench) []*bench {
+	rest := slices.DeleteFunc((*benches)[2:], func(b *bench) bool { return !o.wants(b.name) })
+	*benches = append((*benches)[:2], rest...)
+	return *benches
 }
 
 // measure runs the benches in turns, each for a moment.
@@ -148,7 +157,7 @@ func statTable(ctx context.Context, p *place, o options) (t *table, err error) {
 		containerdStat(s.Cgroup()),
 		opencontainersStat(s.Cgroup()),
 	}
-	if err := measure(ctx, benches, o.turns()); err != nil {
+	if err := measure(ctx, o.choose(&benches), o.turns()); err != nil {
 		return nil, err
 	}
 	t = &table{

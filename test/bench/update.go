@@ -59,41 +59,46 @@ func updateTable(ctx context.Context, p *place, o options) (t *table, err error)
 	if _, err := s.Update(ctx, alternate()().resources()); err != nil { // which also brings it under cpuset
 		return nil, err
 	}
-	write, closeRaw, err := rawWrites(g, alternate())
+	raw, err := openRaw(g)
 	if err != nil {
 		return nil, err
 	}
-	defer closeRaw()
+	defer raw.close()
+	writes, checked := alternate(), alternate()
 	group, sandbox := alternate(), alternate()
 	benches := []*bench{
 		{name: "caisson, the group", do: func() error { return changed(g.Update(ctx, group().resources())) }},
-		{name: "raw writes", do: write},
+		{name: "raw writes", do: func() error { return raw.write(writes()) }},
+		{name: rowRawChecked, do: func() error { return raw.update(checked()) }},
 		{name: "caisson, the sandbox", do: func() error { return changed(s.Update(ctx, sandbox().resources())) }},
 		containerdUpdate(g, alternate()),
 		opencontainersUpdate(g, alternate()),
 	}
-	if err := measure(ctx, benches, o.turns()); err != nil {
+	if err := measure(ctx, o.choose(&benches), o.turns()); err != nil {
 		return nil, err
 	}
 	t = &table{
 		Name: "update", Title: "Change five limits: weight and quota of the CPU, memory, pids, CPUs", Columns: benchColumns, Rows: benchRows(benches),
 		Notes: []string{
 			"raw writes: one write each through held descriptors, neither compared before nor read back.",
+			rowRawChecked + ": the same, each file read before and after.",
 			"caisson: reads what holds, writes what differs, and reads it back.",
 			"the sandbox: with two lines of its record besides.",
 		},
 	}
-	for i, r := range t.Rows {
+	for _, r := range t.Rows {
 		switch {
 		case r.Absent != "":
-		case i == 0:
+		case r.Name == t.Rows[0].Name:
 			r.Bars = []bar{atMost("raw x", r.Values["raw x"], 3)}
-		case i > 2:
+		case r.Name == rowContainerd || r.Name == rowOpencontainers:
 			r.Bars = []bar{atLeast("caisson x", r.Values["caisson x"], 4)}
 		}
 	}
 	return t, nil
 }
+
+const rowRawChecked = "raw writes, with reads"
 
 // changed makes an error of an update that had less to do than the others: each
 // finds what the contestant before it left.
@@ -109,8 +114,14 @@ func changed(res cgroups.Result, err error) error {
 	return nil
 }
 
-// rawWrites is a function that writes the five limits.
-func rawWrites(g *cgroups.Cgroup, next func() knobs) (write func() error, done func(), err error) {
+// rawKnobs are the files of the five limits, held open.
+type rawKnobs struct {
+	v2  bool
+	fds []int
+	buf []byte
+}
+
+func openRaw(g *cgroups.Cgroup) (*rawKnobs, error) {
 	files := []struct{ controller, v1, v2 string }{
 		{"cpu", "cpu.shares", "cpu.weight"},
 		{"cpu", "cpu.cfs_quota_us", "cpu.max"},
@@ -118,44 +129,64 @@ func rawWrites(g *cgroups.Cgroup, next func() knobs) (write func() error, done f
 		{"pids", "pids.max", "pids.max"},
 		{"cpuset", "cpuset.cpus", "cpuset.cpus"},
 	}
-	fds := make([]int, 0, len(files))
-	done = func() {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
-	}
-	v2 := g.Mode() == cgroups.Unified
+	k := &rawKnobs{v2: g.Mode() == cgroups.Unified, buf: make([]byte, 4096)}
 	for _, f := range files {
 		path := filepath.Join("/sys/fs/cgroup", f.controller, g.Path(), f.v1)
-		if v2 {
+		if k.v2 {
 			path = filepath.Join("/sys/fs/cgroup", g.Path(), f.v2)
 		}
-		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
-			done()
-			return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
+			k.close()
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
-		fds = append(fds, fd)
+		k.fds = append(k.fds, fd)
 	}
-	var buf []byte
-	put := func(i int) error {
-		_, err := unix.Write(fds[i], buf)
-		for err == unix.EINTR { // the runtime's own signals
-			_, err = unix.Write(fds[i], buf)
+	return k, nil
+}
+
+func (k *rawKnobs) close() {
+	for _, fd := range k.fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// write writes the five limits.
+func (k *rawKnobs) write(l knobs) error {
+	for i, v := range [4]int64{int64(l.shares(k.v2)), l.quota, l.memory, l.pids} {
+		if err := k.put(i, strconv.AppendInt(k.buf[:0], v, 10)); err != nil {
+			return err
 		}
+	}
+	return k.put(4, append(k.buf[:0], l.cpus...))
+}
+
+func (k *rawKnobs) put(i int, value []byte) error {
+	for {
+		if _, err := unix.Pwrite(k.fds[i], value, 0); err != unix.EINTR { // the runtime's own signals
+			return err
+		}
+	}
+}
+
+// update reads, writes and reads the five limits, and looks at none.
+func (k *rawKnobs) update(l knobs) error {
+	if err := k.read(); err != nil {
 		return err
 	}
-	return func() error {
-		l := next()
-		for i, v := range [4]int64{int64(l.shares(v2)), l.quota, l.memory, l.pids} {
-			buf = strconv.AppendInt(buf[:0], v, 10)
-			if err := put(i); err != nil {
-				return err
-			}
+	if err := k.write(l); err != nil {
+		return err
+	}
+	return k.read()
+}
+
+func (k *rawKnobs) read() error {
+	for _, fd := range k.fds {
+		if _, err := unix.Pread(fd, k.buf, 0); err != nil {
+			return err
 		}
-		buf = append(buf[:0], l.cpus...)
-		return put(4)
-	}, done, nil
+	}
+	return nil
 }
 
 // shares is the weight in the words of the version: v1's default is 1024.
