@@ -10,11 +10,12 @@ import (
 
 // IsZero reports whether r names no knob.
 func (r Resources) IsZero() bool {
-	r.IO.Devices = slices.DeleteFunc(slices.Clone(r.IO.Devices), func(d IODevice) bool { return d == IODevice{Device: d.Device} })
-	r.HugeTLB = slices.DeleteFunc(slices.Clone(r.HugeTLB), func(h HugeTLB) bool { return h == HugeTLB{PageSize: h.PageSize} })
-	r.RDMA = slices.DeleteFunc(slices.Clone(r.RDMA), func(d RDMA) bool { return d == RDMA{Device: d.Device} })
-	r.Misc = slices.DeleteFunc(slices.Clone(r.Misc), func(m Misc) bool { return m == Misc{Name: m.Name} })
-	return r.Equal(Resources{})
+	return r.CPU == CPU{} && r.CPUSet == CPUSet{} && r.Memory == Memory{} && r.PIDs == PIDs{} &&
+		r.IO.Weight.IsZero() && r.IO.Priority == IOPriorityKeep && r.Devices.IsZero() &&
+		!slices.ContainsFunc(r.IO.Devices, func(d IODevice) bool { return d != IODevice{Device: d.Device} }) &&
+		!slices.ContainsFunc(r.HugeTLB, func(h HugeTLB) bool { return h != HugeTLB{PageSize: h.PageSize} }) &&
+		!slices.ContainsFunc(r.RDMA, func(d RDMA) bool { return d != RDMA{Device: d.Device} }) &&
+		!slices.ContainsFunc(r.Misc, func(m Misc) bool { return m != Misc{Name: m.Name} })
 }
 
 // Clone is a copy that shares no memory with r.

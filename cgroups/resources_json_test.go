@@ -4,6 +4,7 @@ package cgroups
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/caisson-run/caisson/internal/testutil"
@@ -12,6 +13,9 @@ import (
 
 // plainResources is marshalled by encoding/json itself.
 type plainResources Resources
+
+// onlyNames are the fields that say what an entry is about, and set nothing.
+var onlyNames = []string{".IO.Devices[0].Device", ".HugeTLB[0].PageSize", ".RDMA[0].Device", ".Misc[0].Name"}
 
 // What Resources writes is what its tags say, for every knob, and comes back.
 func TestResourcesMarshalJSON(t *testing.T) {
@@ -24,6 +28,7 @@ func TestResourcesMarshalJSON(t *testing.T) {
 		var back Resources
 		require.NoError(t, json.Unmarshal(got, &back), name)
 		require.True(t, back.Equal(r), name)
+		require.Equal(t, slices.Contains(onlyNames, name), r.IsZero(), name)
 	}
 	got, err := Resources{}.MarshalJSON()
 	require.NoError(t, err)

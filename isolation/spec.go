@@ -179,12 +179,18 @@ func (m *NamespaceMode) UnmarshalText(text []byte) error {
 // Validate reports everything that is wrong with the spec, without looking at
 // the machine: each part of the joined error is an [*InvalidError].
 func (s Spec) Validate() error {
-	errs := []error{ValidateID(s.ID)}
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
 	bad := func(field, value, reason string) {
 		errs = append(errs, &InvalidError{Field: field, Value: clip(value), Reason: reason})
 	}
+	add(ValidateID(s.ID))
 	errs = append(errs, validateLabels(s.Labels)...)
-	errs = append(errs, s.Resources.Validate())
+	add(s.Resources.Validate())
 	if !s.Class.Valid() {
 		bad("class", s.Class.String(), "no such class")
 	}
@@ -216,7 +222,10 @@ func (s Spec) Validate() error {
 
 func (s Spec) validateNetwork() []error {
 	mode := s.Network.Mode
-	errs := []error{s.Network.Validate()}
+	var errs []error
+	if err := s.Network.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	bad := func(reason string) {
 		errs = append(errs, &InvalidError{Field: "network.mode", Value: clip(string(mode)), Reason: reason})
 	}
@@ -317,7 +326,7 @@ func (s Spec) normal() Spec {
 			*p = nil
 		}
 	}
-	if s.Network.Equal(netns.Spec{}) {
+	if s.Network.IsZero() {
 		s.Network = netns.Spec{}
 	}
 	if len(s.Process.Rlimits) == 0 {

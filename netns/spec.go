@@ -128,7 +128,9 @@ const (
 )
 
 // IsZero reports whether s asks for nothing.
-func (s Spec) IsZero() bool { return s.Equal(Spec{}) }
+func (s Spec) IsZero() bool {
+	return s.Mode == "" && s.Join == "" && !s.Isolated && s.DNS.IsZero() && len(s.Interfaces)+len(s.Sysctls)+len(s.Ports) == 0
+}
 
 // Equal reports whether two specs ask for the same network.
 func (s Spec) Equal(t Spec) bool { return reflect.DeepEqual(s.normal(), t.normal()) }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -49,6 +50,10 @@ func TestSpec(t *testing.T) {
 	assert.False(t, s.Equal(c))
 
 	assert.True(t, Spec{}.IsZero())
+	for name, s := range testutil.Filled[Spec]("10.0.0.1", "10.0.0.0/8", "1mbit") {
+		assert.Equal(t, s.Equal(Spec{}), s.IsZero(), name)
+	}
+	assert.True(t, Spec{Interfaces: []Interface{}, Sysctls: map[string]string{}, DNS: DNS{Search: []string{}}}.IsZero())
 	require.NoError(t, Spec{}.Validate())
 	require.NoError(t, Spec{Mode: ModeHost}.Validate())
 	require.NoError(t, Spec{Mode: ModeJoin, Join: "other"}.Validate())

@@ -29,7 +29,7 @@ func (s Spec) Validate() error {
 	v := &validator{}
 	switch s.Mode {
 	case "":
-		if !s.Equal(Spec{}) {
+		if !s.IsZero() {
 			v.bad("network.mode", "", "a network needs a mode")
 		}
 	case ModeNew:
