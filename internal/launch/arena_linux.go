@@ -69,13 +69,15 @@ type image struct {
 	data   []byte
 	inner  []int // offsets in data of words that are offsets into data
 	words  []uint64
+	room   []uint64 // where words will be if all fits; the steps begin there
 	relocs []uint32 // indices in words
 }
 
 // reserve makes room for a usual program.
 func (im *image) reserve() {
 	const steps = 64
-	im.steps = make([]step, 0, steps)
+	im.room = make([]uint64, (headerSize+steps*stepSize+512)/8)
+	im.steps = stepsOf(im.room, steps)[:0:steps]
 	both := make([]uint8, 2*steps)
 	im.ptrs, im.fields = both[:0:steps], both[steps:steps:2*steps]
 	im.data = make([]byte, 0, 512)
@@ -161,7 +163,13 @@ func (im *image) finish(args cloneArgs) {
 	// whatever happens.
 	im.add(unix.SYS_EXIT_GROUP, 127)
 	dataAt := headerSize + uintptr(len(im.steps))*stepSize
-	im.words = make([]uint64, (dataAt+uintptr(len(im.data))+7)/8)
+	if n := int(dataAt+uintptr(len(im.data))+7) / 8; n <= len(im.room) && &im.steps[0] == &stepsOf(im.room, 1)[0] {
+		im.words = im.room[:n]
+	} else {
+		im.words = make([]uint64, n)
+		copy(stepsOf(im.words, len(im.steps)), im.steps)
+		im.steps = stepsOf(im.words, len(im.steps))
+	}
 	h := headerOf(im.words)
 	*h = header{pidfd: -1, all: ^uint64(0), clone: args}
 	h.clone.pidfd = uint64(unsafe.Offsetof(h.pidfd))
@@ -195,7 +203,6 @@ func (im *image) finish(args cloneArgs) {
 		im.steps[o.from].out[n] = uint64(argAt(o.to, o.arg))
 		im.reloc(headerSize + uintptr(o.from)*stepSize + unsafe.Offsetof(step0.out) + uintptr(n)*8)
 	}
-	copy(stepsOf(im.words, len(im.steps)), im.steps)
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&im.words[0])), len(im.words)*8)
 	copy(raw[dataAt:], im.data)
 	for _, at := range im.inner {

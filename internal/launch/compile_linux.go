@@ -26,8 +26,8 @@ import (
 type Program struct {
 	image
 	flags   uint64         // of clone3
-	names   map[int]string // descriptors, as errors call them
-	labels  map[int]string // steps that have a name of their own
+	names   []File         // descriptors, as errors call them
+	labels  map[int]string // steps that have a name of their own; nil if none has
 	maps    []mapFile      // what the parent writes into /proc/PID
 	crosses bool           // credentials change, see dumpable_linux.go
 }
@@ -53,7 +53,7 @@ func Compile(s Spec) (*Program, error) {
 		return nil, &feature.UnsupportedError{Feature: "time namespace of a child that shares memory",
 			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
-	p := &Program{names: map[int]string{}, labels: map[int]string{}}
+	p := &Program{names: make([]File, 0, 1+len(s.Tasks)+len(s.Join))}
 	p.reserve()
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
 		uint64(s.Namespaces&^(NewCgroup|NewTime))
@@ -61,7 +61,7 @@ func Compile(s Spec) (*Program, error) {
 	if s.Cgroup != nil {
 		p.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(s.Cgroup.FD)
-		p.names[s.Cgroup.FD] = s.Cgroup.Path
+		p.names = append(p.names, *s.Cgroup)
 	}
 	if len(s.Calls) == 0 { // which may name any descriptor
 		p.flags |= unix.CLONE_FILES
@@ -102,15 +102,14 @@ func (p *Program) enter(s *Spec) error {
 		p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.index)), futexWake, 1)
 	}
 	for _, t := range s.Tasks {
-		p.names[t.FD] = t.Path
+		p.names = append(p.names, t)
 		p.whole(p.add(unix.SYS_WRITE, t.FD, []byte("0"), 1))
 	}
 	if p.flags&unix.CLONE_FILES != 0 {
 		// From here on the child has descriptors of its own: those below all
 		// that it needs. To copy and then close the others would cost more
 		// than all the rest where the caller has ten thousand.
-		own := p.add(unix.SYS_CLOSE_RANGE, s.needed(), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
-		p.labels[own] = fmt.Sprintf("close_range(%d, %d, UNSHARE)", s.needed(), ^uint32(0))
+		p.add(unix.SYS_CLOSE_RANGE, s.needed(), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
 	}
 	// These belong to root once the memory is undumpable, that is after any
 	// change of ids.
@@ -145,7 +144,7 @@ func (p *Program) enter(s *Spec) error {
 		p.add(unix.SYS_UNSHARE, uintptr(NewCgroup)) // as a clone flag its root would be the parent's cgroup
 	}
 	for _, j := range s.Join {
-		p.names[j.FD] = j.Path
+		p.names = append(p.names, j.File)
 		if j.Kind == NewUser {
 			// Whoever has CAP_SYS_PTRACE in there must not reach the memory
 			// that the child shares with us.
@@ -353,6 +352,9 @@ func (p *Program) calls(s *Spec, at Point) {
 			}
 		}
 		st := p.add(c.Nr, args...)
+		if p.labels == nil {
+			p.labels = make(map[int]string)
+		}
 		p.labels[st] = c.Name
 		p.optional(st, c.Optional)
 	}

@@ -122,6 +122,9 @@ func (p *Program) text(index int) string {
 			args = append(args, p.argText(i, a, kind))
 		}
 	}
+	if st.nr == unix.SYS_CLOSE_RANGE && st.args[2] == unix.CLOSE_RANGE_UNSHARE {
+		args = append(args, "UNSHARE")
+	}
 	return c.name + "(" + strings.Join(args, ", ") + ")"
 }
 
@@ -153,11 +156,21 @@ func (p *Program) argText(i, a, kind int) string {
 		if from, ok := p.source(i, a); ok {
 			return fmt.Sprintf("result of %d", from+1)
 		}
-		if name := p.names[int(v)]; name != "" {
+		if name := p.nameOf(int(v)); name != "" {
 			return fmt.Sprintf("%d<%s>", v, name)
 		}
 	}
 	return strconv.FormatInt(int64(v), 10)
+}
+
+// nameOf is what errors call the descriptor fd.
+func (p *Program) nameOf(fd int) string {
+	for _, f := range p.names {
+		if f.FD == fd {
+			return f.Path
+		}
+	}
+	return ""
 }
 
 // bytesAt is the data that a finished step's argument points to.
@@ -210,7 +223,7 @@ func (p *Program) cloneText() string {
 	s := "clone3(" + strings.Join(flags, "|")
 	if p.flags&unix.CLONE_INTO_CGROUP != 0 {
 		fd := int(headerOf(p.words).clone.cgroup)
-		s += fmt.Sprintf(", cgroup %d<%s>", fd, p.names[fd])
+		s += fmt.Sprintf(", cgroup %d<%s>", fd, p.nameOf(fd))
 	}
 	return s + ")"
 }

@@ -52,6 +52,17 @@ func checkString(field, v string) error {
 	return nil
 }
 
+// checkStringAt is checkString for an item of a list: a name is made of it only
+// if something is wrong.
+func checkStringAt(list string, i int, v string) error {
+	if strings.IndexByte(v, 0) >= 0 {
+		return bad(at(list, i), v, errNUL)
+	}
+	return nil
+}
+
+func at(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
+
 func (s *Spec) checkProgram() error {
 	switch {
 	case s.Path == "":
@@ -73,10 +84,10 @@ func (s *Spec) checkProgram() error {
 	}{{"Args", s.Args}, {"Env", s.Env}} {
 		for i, v := range list.items {
 			if len(v) > maxArgLen {
-				return bad(fmt.Sprintf("%s[%d]", list.name, i), len(v), fmt.Errorf("longer than %d bytes: %w", maxArgLen, syscall.E2BIG))
+				return bad(at(list.name, i), len(v), fmt.Errorf("longer than %d bytes: %w", maxArgLen, syscall.E2BIG))
 			}
-			if strings.IndexByte(v, 0) >= 0 {
-				return bad(fmt.Sprintf("%s[%d]", list.name, i), v, errNUL)
+			if err := checkStringAt(list.name, i, v); err != nil {
+				return err
 			}
 			total += len(v) + 1 + 8 // the string and its pointer
 		}
@@ -90,7 +101,7 @@ func (s *Spec) checkProgram() error {
 func (s *Spec) checkFiles() error {
 	for i, fd := range s.Files {
 		if fd < -1 || fd > math.MaxInt32 {
-			return bad(fmt.Sprintf("Files[%d]", i), fd, errNegative)
+			return bad(at("Files", i), fd, errNegative)
 		}
 	}
 	if c := s.Cgroup; c != nil && (c.FD < 0 || c.FD > math.MaxInt32) {
@@ -101,7 +112,7 @@ func (s *Spec) checkFiles() error {
 	}
 	for i, t := range s.Tasks {
 		if t.FD < 0 || t.FD > math.MaxInt32 {
-			return bad(fmt.Sprintf("Tasks[%d]", i), t.FD, errNegative)
+			return bad(at("Tasks", i), t.FD, errNegative)
 		}
 	}
 	return nil
@@ -112,18 +123,21 @@ func (s *Spec) checkNamespaces() error {
 		return bad("Namespaces", extra, errors.New("is no kind of namespace"))
 	}
 	for i, j := range s.Join {
-		field := fmt.Sprintf("Join[%d]", i)
+		var wrong string
 		switch {
 		case j.FD < 0 || j.FD > math.MaxInt32:
-			return bad(field, j.FD, errNegative)
+			return bad(at("Join", i), j.FD, errNegative)
 		case j.Kind&allNamespaces != j.Kind || j.Kind == 0 || j.Kind&(j.Kind-1) != 0:
-			return bad(field, j.Kind, errors.New("is not one kind of namespace"))
+			wrong = "is not one kind of namespace"
 		case j.Kind == NewPID:
-			return bad(field, j.Kind, errors.New("setns moves only the children into a pid namespace"))
+			wrong = "setns moves only the children into a pid namespace"
 		case j.Kind == NewTime:
-			return bad(field, j.Kind, errors.New("setns wants a process that shares its memory with nobody"))
+			wrong = "setns wants a process that shares its memory with nobody"
 		case j.Kind&s.Namespaces != 0:
-			return bad(field, j.Kind, errors.New("is also in Namespaces"))
+			wrong = "is also in Namespaces"
+		}
+		if wrong != "" {
+			return bad(at("Join", i), j.Kind, errors.New(wrong))
 		}
 	}
 	for _, o := range []struct {
@@ -171,11 +185,11 @@ func (s *Spec) checkMaps() error {
 		for i, l := range m.maps {
 			end := uint64(math.MaxUint32) // 4294967295 is "no id"
 			if l.Count == 0 || uint64(l.Inside)+uint64(l.Count) > end || uint64(l.Outside)+uint64(l.Count) > end {
-				return bad(fmt.Sprintf("%s[%d]", m.name, i), l, errors.New("is an empty or impossible range"))
+				return bad(at(m.name, i), l, errors.New("is an empty or impossible range"))
 			}
 			for _, o := range m.maps[:i] {
 				if overlap(l.Inside, o.Inside, l.Count, o.Count) || overlap(l.Outside, o.Outside, l.Count, o.Count) {
-					return bad(fmt.Sprintf("%s[%d]", m.name, i), l, fmt.Errorf("overlaps %v", o))
+					return bad(at(m.name, i), l, fmt.Errorf("overlaps %v", o))
 				}
 			}
 		}
@@ -225,31 +239,31 @@ func (s *Spec) checkSetup() error {
 	}
 	for i, path := range s.Unmounts {
 		if path == "" {
-			return bad(fmt.Sprintf("Unmounts[%d]", i), path, errEmpty)
+			return bad(at("Unmounts", i), path, errEmpty)
 		}
-		if err := checkString(fmt.Sprintf("Unmounts[%d]", i), path); err != nil {
+		if err := checkStringAt("Unmounts", i, path); err != nil {
 			return err
 		}
 	}
 	for i, m := range s.Mounts {
 		if m.Target == "" {
-			return bad(fmt.Sprintf("Mounts[%d].Target", i), m.Target, errEmpty)
+			return bad(at("Mounts", i)+".Target", m.Target, errEmpty)
 		}
 		if len(m.Data) >= 4096 {
-			return bad(fmt.Sprintf("Mounts[%d].Data", i), len(m.Data), errors.New("longer than a page"))
+			return bad(at("Mounts", i)+".Data", len(m.Data), errors.New("longer than a page"))
 		}
 		for _, v := range []string{m.Source, m.Target, m.Type, m.Data} {
-			if err := checkString(fmt.Sprintf("Mounts[%d]", i), v); err != nil {
+			if err := checkStringAt("Mounts", i, v); err != nil {
 				return err
 			}
 		}
 	}
 	for i, w := range s.Writes {
 		if w.Path == "" {
-			return bad(fmt.Sprintf("Writes[%d].Path", i), w.Path, errEmpty)
+			return bad(at("Writes", i)+".Path", w.Path, errEmpty)
 		}
-		if err := checkString(fmt.Sprintf("Writes[%d].Path", i), w.Path); err != nil {
-			return err
+		if strings.IndexByte(w.Path, 0) >= 0 {
+			return bad(at("Writes", i)+".Path", w.Path, errNUL)
 		}
 	}
 	return nil
@@ -257,14 +271,13 @@ func (s *Spec) checkSetup() error {
 
 func (s *Spec) checkCalls() error {
 	for i, c := range s.Calls {
-		field := fmt.Sprintf("Calls[%d]", i)
 		switch {
 		case len(c.Args) > 6:
-			return bad(field, len(c.Args), errors.New("has more than six arguments"))
+			return bad(at("Calls", i), len(c.Args), errors.New("has more than six arguments"))
 		case c.At > Last:
-			return bad(field, c.At, errors.New("is at no Point"))
+			return bad(at("Calls", i), c.At, errors.New("is at no Point"))
 		case c.Name == "":
-			return bad(field, c.Name, errors.New("has no Name"))
+			return bad(at("Calls", i), c.Name, errors.New("has no Name"))
 		}
 	}
 	return nil
@@ -280,12 +293,11 @@ func (s *Spec) checkPrivileges() error {
 		return bad("Umask", *s.Umask, errors.New("has bits beyond 0777"))
 	}
 	for i, r := range s.Rlimits {
-		field := fmt.Sprintf("Rlimits[%d]", i)
 		if r.Resource < 0 || r.Resource > 15 {
-			return bad(field, r.Resource, errors.New("is no resource"))
+			return bad(at("Rlimits", i), r.Resource, errors.New("is no resource"))
 		}
 		if r.Soft > r.Hard {
-			return bad(field, r, errors.New("has Soft above Hard"))
+			return bad(at("Rlimits", i), r, errors.New("has Soft above Hard"))
 		}
 	}
 	if c := s.Credential; c != nil {
