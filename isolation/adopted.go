@@ -164,13 +164,11 @@ func (d *adoptedDriver) Create(_ context.Context, c *Container) error {
 	if err == nil {
 		err = d.take(c, a)
 	}
-	if err == nil {
-		err = c.saveLater(a.saved)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = d.follow(c, a)
-	}
-	return err
+	c.saveLater(a.saved)
+	return d.follow(c, a)
 }
 
 // follow waits for the end of a process of the container: when that has ended,

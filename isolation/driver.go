@@ -121,7 +121,7 @@ func (c *Container) Save(v any) error { return c.record.save(v) }
 
 // saveLater is Save with the host's next line, for what only matters once that
 // is there.
-func (c *Container) saveLater(v any) error { return c.record.later(v) }
+func (c *Container) saveLater(v any) { c.record.later(v) }
 
 // Saved decodes what was saved last into v; ok is false if nothing was.
 func (c *Container) Saved(v any) (ok bool, err error) {

@@ -119,9 +119,7 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 		}
 	}
 	b := &box{ended: make(chan struct{}), hurry: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
-	if err := c.saveLater(b.saved); err != nil {
-		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
-	}
+	c.saveLater(b.saved)
 	c.Private = b
 	return nil
 }

@@ -100,8 +100,10 @@ func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
 	b.mu.Unlock()
 	// The record is for the next process. Without it, that one finds the
 	// process gone and reports an unknown status: worse, and true. Begun first,
-	// it runs last: who waits goes before.
-	go func() { _ = c.Save(saved) }()
+	// it runs last: who waits goes before, and takes it along if that destroys
+	// the sandbox.
+	c.saveLater(saved)
+	go func() { _ = c.record.flush() }()
 	close(b.ended)
 }
 

@@ -60,10 +60,10 @@ type record struct {
 	spec    Spec // with the resources that were acknowledged since
 	phase   phase
 	driver  json.RawMessage
-	next    json.RawMessage // becomes driver with the next line
-	cut     *interrupted    // an update was begun and not ended
-	updates uint64          // how many have ended
-	layers  layers          // who holds which knobs; zero if nobody does
+	next    any          // becomes driver with the next line; nil: nothing
+	cut     *interrupted // an update was begun and not ended
+	updates uint64       // how many have ended
+	layers  layers       // who holds which knobs; zero if nobody does
 }
 
 func newRecord(spec Spec, boot string, now time.Time) *record {
@@ -148,12 +148,20 @@ func (r *record) apply(e entry) error {
 func (r *record) add(e entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.append(e)
+}
+
+func (r *record) append(e entry) error {
 	if r.log == nil {
 		return &StateError{State: StateCreating, Reason: "it has no record yet"}
 	}
 	e.At = time.Now()
-	if e.Driver == nil {
-		e.Driver = r.next
+	if e.Driver == nil && r.next != nil {
+		raw, err := compact.Marshal(r.next)
+		if err != nil {
+			return err
+		}
+		e.Driver = raw
 	}
 	if err := r.log.Append(e); err != nil {
 		return err
@@ -170,16 +178,22 @@ func (r *record) save(v any) error {
 	return r.add(entry{Driver: raw})
 }
 
-// later is save with the next line that is added.
-func (r *record) later(v any) error {
-	raw, err := compact.Marshal(v)
-	if err != nil {
-		return err
-	}
+// later is save with the next line that is added, or with flush. v must not change
+// any more.
+func (r *record) later(v any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next = raw
-	return nil
+	r.next = v
+}
+
+// flush adds a line for what later has left, unless one was added since.
+func (r *record) flush() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil {
+		return nil
+	}
+	return r.append(entry{})
 }
 
 func (r *record) saved() json.RawMessage {
