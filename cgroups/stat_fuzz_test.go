@@ -66,7 +66,7 @@ func FuzzMemoryStat(f *testing.F) {
 	f.Add("pgfault 18446744073709551615\nx y z\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		var s MemoryStats
-		if s.scan([]byte(text)) != nil {
+		if s.scan([]byte(text), false) != nil {
 			return
 		}
 		last := map[string]string{}

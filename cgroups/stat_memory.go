@@ -4,33 +4,24 @@ package cgroups
 
 import "github.com/caisson-run/caisson/internal/parse"
 
-// scan scans v2's memory.stat.
-func (s *MemoryStats) scan(text []byte) error {
+// scan scans memory.stat.
+func (s *MemoryStats) scan(text []byte, legacy bool) error {
+	const total = "total_" // of v1: with descendants
 	for len(text) > 0 {
 		var key, value []byte
 		key, value, text = parse.Pair(text)
-		if into := s.field(key); into != nil {
-			if err := scanUint(into, value); err != nil {
-				return err
-			}
+		var into *Reading[uint64]
+		switch {
+		case !legacy:
+			into = s.field(key)
+		case len(key) > len(total) && string(key[:len(total)]) == total:
+			into = s.fieldLegacy(key[len(total):])
 		}
-	}
-	return nil
-}
-
-// scanLegacy scans v1's memory.stat.
-func (s *MemoryStats) scanLegacy(text []byte) error {
-	const total = "total_" // with descendants
-	for len(text) > 0 {
-		var key, value []byte
-		key, value, text = parse.Pair(text)
-		if len(key) < len(total) || string(key[:len(total)]) != total {
+		if into == nil {
 			continue
 		}
-		if into := s.fieldLegacy(key[len(total):]); into != nil {
-			if err := scanUint(into, value); err != nil {
-				return err
-			}
+		if err := scanUint(into, value); err != nil {
+			return err
 		}
 	}
 	return nil

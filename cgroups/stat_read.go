@@ -2,6 +2,8 @@
 
 package cgroups
 
+import "github.com/caisson-run/caisson/internal/kernfs"
+
 // Stat fills s with what the group and its descendants use: the figures of all
 // controllers the group is under, and the three pressures. What s held before
 // is gone.
@@ -57,23 +59,31 @@ func (c *Cgroup) stat(s *Stats, want Controllers, pressure bool) error {
 	return nil
 }
 
-func (h *held) scan(s *Stats, v *view, want Controllers, buf *[]byte) error {
-	for f := range numStatFiles {
-		if statFiles[f].use&inStat == 0 || !want.Has(statFiles[f].part) {
+// next reads the first of the files from f on that is there, among those of the
+// use and of these controllers; numStatFiles is none.
+func (h *held) next(f statFile, use uint8, of Controllers, v *view, buf *[]byte) (statFile, []byte, *kernfs.File, error) {
+	for ; f < numStatFiles; f++ {
+		if statFiles[f].use&use == 0 || !of.Has(statFiles[f].part) {
 			continue
 		}
-		text, file, err := h.text(f, v, buf)
-		if err != nil {
-			return err
-		}
-		if file == nil {
-			continue
-		}
-		if err := s.scan(f, text); err != nil {
-			return notUnderstood(file, text, err)
+		if text, file, err := h.text(f, v, buf); file != nil || err != nil {
+			return f, text, file, err
 		}
 	}
-	return nil
+	return f, nil, nil, nil
+}
+
+func (h *held) scan(s *Stats, v *view, want Controllers, buf *[]byte) error {
+	for f := statFile(0); ; f++ {
+		at, text, file, err := h.next(f, inStat, want, v, buf)
+		if err != nil || file == nil {
+			return err
+		}
+		if err := s.scan(at, text); err != nil {
+			return notUnderstood(file, text, err)
+		}
+		f = at
+	}
 }
 
 func (h *held) scanPressures(s *Stats, n *node, buf *[]byte) error {
@@ -109,20 +119,14 @@ func (c *Cgroup) Events(e *Events) error {
 }
 
 func (h *held) scanEvents(e *Events, v *view, buf *[]byte) error {
-	for f := range numStatFiles {
-		if statFiles[f].use&inEvents == 0 {
-			continue
-		}
-		text, file, err := h.text(f, v, buf)
-		if err != nil {
+	for f := statFile(0); ; f++ {
+		at, text, file, err := h.next(f, inEvents, ^Controllers(0), v, buf)
+		if err != nil || file == nil {
 			return err
 		}
-		if file == nil {
-			continue
-		}
-		if err := e.scan(f, text); err != nil {
+		if err := e.scan(at, text); err != nil {
 			return notUnderstood(file, text, err)
 		}
+		f = at
 	}
-	return nil
 }

@@ -40,7 +40,7 @@ func (s *Stats) scan(f statFile, text []byte) error {
 	case fileMemoryMax:
 		return scanLimit(&m.Max, text)
 	case fileMemoryStat:
-		return m.scan(text)
+		return m.scan(text, false)
 	case fileMemoryEvents:
 		return m.Events.scan(text)
 	case fileMemorySwapCurrent:
@@ -54,7 +54,7 @@ func (s *Stats) scan(f statFile, text []byte) error {
 	case fileMemoryMemswLegacy:
 		return m.scanMemsw(text)
 	case fileMemoryStatLegacy:
-		return m.scanLegacy(text)
+		return m.scan(text, true)
 	case fileMemoryKernelLegacy:
 		return scanUint(&m.Kernel, trim(text))
 	case fileMemoryFailcntLegacy, fileMemoryMemswFailcntLegacy:
