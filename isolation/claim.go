@@ -138,7 +138,7 @@ func (s *Sandbox) relay(ctx context.Context, op string, change func(layers, time
 	}
 	defer func() { s.host.leases.arm(s, s.c.record.claims().ends()) }()
 	if !wanted.IsZero() {
-		if result, err = d.Update(ctx, s.c, settled(wanted), cgroups.UpdateConfig{}); err != nil {
+		if result, err = d.Update(ctx, s.c, settled(wanted), s.host.cfg.Update); err != nil {
 			return result, errors.Join(err, s.c.record.add(entry{Updated: &old, Layers: &before}))
 		}
 	}

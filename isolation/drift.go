@@ -174,7 +174,7 @@ func (s *Sandbox) reapply(ctx context.Context) error {
 		if err != nil || len(drifted) == 0 {
 			return err
 		}
-		_, err = s.driver.(Updater).Update(ctx, s.c, wanted.Pick(drifted...), cgroups.UpdateConfig{})
+		_, err = s.driver.(Updater).Update(ctx, s.c, wanted.Pick(drifted...), s.host.cfg.Update)
 		return err
 	})
 }

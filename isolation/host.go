@@ -44,6 +44,11 @@ type Config struct {
 	// Drift says what to do about limits that somebody else has changed.
 	Drift DriftPolicy
 
+	// Update says how memory limits fall where no call does: in
+	// [Sandbox.Update] and [Sandbox.Claim], when a claim ends, and when drift is
+	// undone. The zero value is [cgroups.Gradual].
+	Update cgroups.UpdateConfig
+
 	// Network says how sandboxes are connected whose spec has a Network. Its
 	// Scope and State follow from Root where they are empty, and Machine is
 	// opened from NetworkNamespace.
@@ -96,6 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	}
 	if cfg.Drift > DriftAccept {
 		return nil, &InvalidError{Field: "drift", Value: cfg.Drift.String(), Reason: "no such policy"}
+	}
+	if err := cfg.Update.Validate(); err != nil {
+		return nil, err
 	}
 	boot, err := linux.BootID()
 	if err != nil {

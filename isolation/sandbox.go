@@ -202,7 +202,10 @@ func (s *Sandbox) Signal(ctx context.Context, sig syscall.Signal) error {
 	return wrap("signal", s.id, d.Signal(ctx, s.c, sig))
 }
 
-// Freeze stops every process of the sandbox, and returns once all are stopped.
+// Freeze stops every process of the sandbox, and returns once all are stopped. As
+// every change it waits for its turn: a memory limit that comes down in steps may
+// take seconds, and ends with that update's context. Who cannot wait freezes the
+// group itself, by [Sandbox.Cgroup], which no update holds up.
 func (s *Sandbox) Freeze(ctx context.Context) error {
 	return s.change(ctx, "freeze", func() error {
 		d, ok := s.driver.(Freezer)
@@ -245,10 +248,11 @@ func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
 //
 // A knob that an owner holds by a [Claim] is a [ConflictError].
 func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Result, error) {
-	return s.UpdateWith(ctx, r, cgroups.UpdateConfig{})
+	return s.UpdateWith(ctx, r, s.host.cfg.Update)
 }
 
-// UpdateWith is Update with a say in how memory limits fall.
+// UpdateWith is Update with a say in how memory limits fall, whatever
+// Config.Update says.
 func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
 	var result cgroups.Result
 	err := s.change(ctx, "update", func() error {
