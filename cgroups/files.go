@@ -230,8 +230,10 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 	if n == nil {
 		return t.unborn(ctl, file)
 	}
-	if text, ok := freshFiles[file]; ok && t.fresh && ctl != ControllerDevices {
-		return text, nil // v1 gives a new group its parent's devices
+	if t.fresh && ctl != ControllerDevices { // v1 gives a new group its parent's devices
+		if text, ok := freshFiles[file]; ok {
+			return text, nil
+		}
 	}
 	if file == devicesBPF && !n.dir.IsFake() {
 		text, err := t.programs.read(n)
@@ -297,7 +299,7 @@ type texts struct{ strings.Builder }
 func (t *texts) add(b []byte) string {
 	if t.Len()+len(b) > t.Cap() {
 		t.Builder = strings.Builder{}
-		t.Grow(max(512, len(b)))
+		t.Grow(max(256, len(b)))
 	}
 	from := t.Len()
 	t.Write(b)

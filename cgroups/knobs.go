@@ -35,6 +35,23 @@ func (r Resources) filter(take func(name string) bool) (some Resources) {
 	return some
 }
 
+// count is about how many knobs r names: what a plan makes room for.
+func (r *Resources) count() int {
+	n := len(r.IO.Devices) + len(r.HugeTLB) + len(r.RDMA) + len(r.Misc)
+	c, s, m := &r.CPU, &r.CPUSet, &r.Memory
+	for _, named := range [...]bool{
+		!c.Weight.IsZero(), !c.Max.IsZero(), !c.Burst.IsZero(), c.Idle != Keep,
+		!s.CPUs.IsZero(), !s.Mems.IsZero(), s.Partition != PartitionKeep,
+		!m.Max.IsZero(), !m.High.IsZero(), !m.Low.IsZero(), !m.Min.IsZero(), !m.Swap.IsZero(), !m.SwapHigh.IsZero(), m.OOMGroup != Keep,
+		!r.PIDs.Max.IsZero(), !r.IO.Weight.IsZero(), r.IO.Priority != IOPriorityKeep, !r.Devices.IsZero(),
+	} {
+		if named {
+			n++
+		}
+	}
+	return n
+}
+
 // Controllers are those whose knobs r names. Devices are one on v1.
 func (r Resources) Controllers() (set Controllers) {
 	for _, k := range r.knobs() {

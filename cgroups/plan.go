@@ -171,6 +171,7 @@ type planner struct {
 	page    uint64 // the machine's page size
 	several bool   // more than one group is changed
 	cfg     UpdateConfig
+	room    int // how many changes there may be
 	changes []Change
 }
 
@@ -178,6 +179,9 @@ type planner struct {
 // paths: a parent comes before its children.
 func plan(page uint64, groups []group, cfg UpdateConfig) ([]Change, error) {
 	p := &planner{page: page, several: len(groups) > 1, cfg: cfg}
+	for i := range groups {
+		p.room += groups[i].want.count()
+	}
 	var errs []error
 	for i := range groups {
 		p.tree, p.cgroup = groups[i].tree, groups[i].path
@@ -262,7 +266,7 @@ func (p *planner) add(c Change) {
 		}
 	}
 	if p.changes == nil {
-		p.changes = make([]Change, 0, 8)
+		p.changes = make([]Change, 0, p.room)
 	}
 	p.changes = append(p.changes, c)
 }
