@@ -223,7 +223,7 @@ func TestIOPriority(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, apply(t.Context(), changes))
 		require.Equal(t, []string{file + "=idle"}, f.writes)
-		now, err := readResources(f, func(c Controller) bool { return c == ControllerIO })
+		now, err := readResources(f, everyPageSize(), func(c Controller) bool { return c == ControllerIO })
 		require.NoError(t, err)
 		require.Equal(t, IOPriorityIdle, now.IO.Priority)
 		delete(f.files, file)

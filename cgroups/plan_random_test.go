@@ -285,7 +285,7 @@ func (w *randomWalk) settled(wants map[string]Resources) {
 	require.NoError(w, err)
 	require.Empty(w, again, "a second time there is something to do for %+v", wants)
 	for _, f := range w.groups {
-		now, err := readResources(f, func(Controller) bool { return true })
+		now, err := readResources(f, everyPageSize(), func(Controller) bool { return true })
 		require.NoError(w, err)
 		if f.v == 2 {
 			now.Devices = Devices{} // unreadable

@@ -20,20 +20,30 @@ import (
 // A weight on v1 may read otherwise than it was set: several weights have the
 // same shares, or the same bfq weight.
 //
+// If controllers are named, their knobs alone are read: each costs some system
+// calls.
+//
 // It returns an error that matches [ErrGone] if the group was removed.
-func (c *Cgroup) Resources() (Resources, error) {
+func (c *Cgroup) Resources(of ...Controller) (Resources, error) {
 	t := filesOf(c)
 	defer t.close()
-	r, err := readResources(t, func(ctl Controller) bool { return t.in(ctl) != nil })
+	sizes, err := c.root.pageSizes.get()
+	if err != nil {
+		sizes = everyPageSize()
+	}
+	r, err := readResources(t, sizes, func(ctl Controller) bool {
+		return t.in(ctl) != nil && (len(of) == 0 || slices.Contains(of, ctl))
+	})
 	if err != nil {
 		return Resources{}, fmt.Errorf("resources of cgroup %s: %w", c.path, err)
 	}
 	return r, nil
 }
 
-// readResources reads the knobs of the controllers that the tree has.
-func readResources(t tree, under func(Controller) bool) (r Resources, err error) {
-	k := &knobReader{t: t}
+// readResources reads the knobs of the controllers that the tree has, where sizes
+// are the sizes of huge pages that there may be.
+func readResources(t tree, sizes []uint64, under func(Controller) bool) (r Resources, err error) {
+	k := &knobReader{t: t, sizes: sizes}
 	for _, step := range []struct {
 		ctl  Controller
 		read func(version int, r *Resources)
@@ -58,9 +68,10 @@ func readResources(t tree, under func(Controller) bool) (r Resources, err error)
 
 // knobReader reads files and collects what went wrong.
 type knobReader struct {
-	t    tree
-	ctl  Controller // whose files are being read
-	errs []error
+	t     tree
+	sizes []uint64
+	ctl   Controller // whose files are being read
+	errs  []error
 }
 
 // text is what the file holds; ok is false if it is absent or cannot be read.
@@ -291,9 +302,8 @@ func (k *knobReader) lines(file string, parse func(key, rest string) bool) {
 
 func (k *knobReader) pids(_ int, r *Resources) { r.PIDs.Max = k.limit("pids.max") }
 
-// hugetlb looks for every size that some architecture has.
 func (k *knobReader) hugetlb(version int, r *Resources) {
-	for size := uint64(64 << 10); size <= 16<<30; size <<= 1 {
+	for _, size := range k.sizes {
 		h := HugeTLB{PageSize: size, Max: k.limit(hugetlbFile(version, size, false))}
 		if h.Max.IsZero() {
 			continue

@@ -67,6 +67,14 @@ func (p *pageSizes) get() ([]uint64, error) {
 	return p.list, p.err
 }
 
+// everyPageSize is every size that some architecture has.
+func everyPageSize() (sizes []uint64) {
+	for size := uint64(64 << 10); size <= 16<<30; size <<= 1 {
+		sizes = append(sizes, size)
+	}
+	return sizes
+}
+
 // hugePageName is a page size as the hugetlb files have it in their names:
 // "64KB", "2MB", "1GB".
 func hugePageName(size uint64) string {

@@ -48,12 +48,12 @@ type dummy struct {
 	gone   bool
 }
 
-func (d *dummy) ID() string                         { return d.id }
-func (d *dummy) Class() Class                       { return d.class }
-func (d *dummy) Asked() cgroups.Resources           { return cgroups.Resources{} }
-func (d *dummy) Service() *Service                  { return nil }
-func (d *dummy) Frozen() (bool, error)              { return d.frozen, nil }
-func (d *dummy) Limits() (cgroups.Resources, error) { return d.limits, nil }
+func (d *dummy) ID() string                                              { return d.id }
+func (d *dummy) Class() Class                                            { return d.class }
+func (d *dummy) Asked() cgroups.Resources                                { return cgroups.Resources{} }
+func (d *dummy) Service() *Service                                       { return nil }
+func (d *dummy) Frozen() (bool, error)                                   { return d.frozen, nil }
+func (d *dummy) Limits(...cgroups.Controller) (cgroups.Resources, error) { return d.limits, nil }
 
 func (d *dummy) Stat(s *cgroups.Stats) error {
 	if d.gone {

@@ -120,7 +120,11 @@ func (c *counted) use(elapsed time.Duration) (Use, error) {
 	if err := t.Stat(c.now); err != nil {
 		return Use{}, err
 	}
-	limits, err := t.Limits()
+	of := []cgroups.Controller{cgroups.ControllerCPU, cgroups.ControllerMemory}
+	if len(c.now.IO.Devices) > 0 {
+		of = append(of, cgroups.ControllerIO)
+	}
+	limits, err := t.Limits(of...)
 	if err != nil {
 		return Use{}, err
 	}

@@ -20,8 +20,9 @@ type Target interface {
 	// Asked are the limits that its owner asked for.
 	Asked() cgroups.Resources
 
-	// Limits fills r with those knobs of cpu.max and of memory that hold now.
-	Limits() (cgroups.Resources, error)
+	// Limits are the knobs of the named controllers that hold now. More than
+	// these do no harm.
+	Limits(of ...cgroups.Controller) (cgroups.Resources, error)
 
 	// Stat measures it, without allocating once s is warm.
 	Stat(s *cgroups.Stats) error

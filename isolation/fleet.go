@@ -83,12 +83,13 @@ func (s *Sandbox) Squeeze(ctx context.Context, r cgroups.Resources) error {
 	return err
 }
 
-// Limits are those that hold now, read from the kernel.
-func (s *Sandbox) Limits() (cgroups.Resources, error) {
+// Limits are those that hold now, read from the kernel: of the named controllers,
+// or of all if none is named.
+func (s *Sandbox) Limits(of ...cgroups.Controller) (cgroups.Resources, error) {
 	if s.c.Cgroup == nil {
 		return cgroups.Resources{}, wrap("read limits", s.id, s.lacks("a group"))
 	}
-	r, err := s.c.Cgroup.Resources()
+	r, err := s.c.Cgroup.Resources(of...)
 	return r, wrap("read limits", s.id, err)
 }
 
