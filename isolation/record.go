@@ -60,7 +60,7 @@ type record struct {
 	spec    Spec // with the resources that were acknowledged since
 	phase   phase
 	driver  json.RawMessage
-	next    any          // becomes driver with the next line; nil: nothing
+	next    *unsaved     // becomes driver with the next line; nil: nothing
 	cut     *interrupted // an update was begun and not ended
 	updates uint64       // how many have ended
 	layers  layers       // who holds which knobs; zero if nobody does
@@ -157,7 +157,7 @@ func (r *record) append(e entry) error {
 	}
 	e.At = time.Now()
 	if e.Driver == nil && r.next != nil {
-		raw, err := compact.Marshal(r.next)
+		raw, err := compact.Marshal(r.next.state)
 		if err != nil {
 			return err
 		}
@@ -183,17 +183,31 @@ func (r *record) save(v any) error {
 func (r *record) later(v any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next = v
+	r.next = &unsaved{v}
 }
 
-// flush adds a line for what later has left, unless one was added since.
+// unsaved is a state of the driver that has no line yet.
+type unsaved struct{ state any }
+
+// flush adds a line for what later has left, unless one was added since. Who
+// wants to add another line at the same time goes first, and takes it along.
 func (r *record) flush() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.next == nil {
+	next := r.next
+	r.mu.Unlock()
+	if next == nil {
 		return nil
 	}
-	return r.append(entry{})
+	raw, err := compact.Marshal(next.state)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next != next {
+		return nil
+	}
+	return r.append(entry{Driver: raw})
 }
 
 func (r *record) saved() json.RawMessage {
