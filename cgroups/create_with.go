@@ -33,12 +33,9 @@ func (r *Root) CreateWith(ctx context.Context, path string, want Controllers, re
 }
 
 func (c *Cgroup) updateFresh(ctx context.Context, res Resources) error {
-	t, err := c.begin(res)
-	if err != nil {
-		return err
-	}
+	t := c.beginValid(res)
 	defer t.end()
 	t.trees[0].fresh = true
-	_, err = t.update(ctx)
+	_, err := t.update(ctx)
 	return err
 }

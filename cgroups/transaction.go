@@ -109,10 +109,14 @@ func (c *Cgroup) begin(r Resources) (*transaction, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
+	return c.beginValid(r), nil
+}
+
+func (c *Cgroup) beginValid(r Resources) *transaction {
 	t := &transaction{oneWanted: [1]GroupResources{{c, r}}}
 	t.wanted, t.trees, t.groups = t.oneWanted[:], t.oneTree[:], t.oneGroup[:]
 	t.open()
-	return t, nil
+	return t
 }
 
 func (t *transaction) open() {

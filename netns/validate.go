@@ -26,12 +26,13 @@ const (
 // Validate reports everything that is wrong with the spec, without looking at
 // the machine: each part of the joined error is an [*namespaces.InvalidError].
 func (s Spec) Validate() error {
+	if s.IsZero() {
+		return nil
+	}
 	v := &validator{}
 	switch s.Mode {
 	case "":
-		if !s.IsZero() {
-			v.bad("network.mode", "", "a network needs a mode")
-		}
+		v.bad("network.mode", "", "a network needs a mode")
 	case ModeNew:
 	case ModeHost, ModeJoin:
 		if len(s.Interfaces)+len(s.Sysctls)+len(s.Ports) > 0 || s.Isolated {
