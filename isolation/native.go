@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type box struct {
 	drop  func()        // stops listening for its end
 	ended chan struct{} // closed once saved.Exit is set
 	hurry chan struct{} // closed once the sandbox is being destroyed
+
+	waiters atomic.Int32 // who waits for ended writes down how it ended
 }
 
 // nativeState is what must be known again after a restart.

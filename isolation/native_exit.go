@@ -99,12 +99,13 @@ func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
 	saved := b.saved
 	b.mu.Unlock()
 	// The record is for the next process. Without it, that one finds the
-	// process gone and reports an unknown status: worse, and true. Begun first,
-	// it runs last: who waits goes before, and takes it along if that destroys
-	// the sandbox.
+	// process gone and reports an unknown status: worse, and true. Who waits
+	// writes it; only if nobody does is it worth waking another thread for.
 	c.saveLater(saved)
-	go func() { _ = c.record.flush() }()
 	close(b.ended)
+	if b.waiters.Load() == 0 {
+		go func() { _ = c.record.flush() }()
+	}
 }
 
 // state is the truth about the first process.
@@ -126,12 +127,23 @@ func (d *nativeDriver) Wait(ctx context.Context, c *Container) (ExitStatus, erro
 	if b == nil || b.state() == StateCreated {
 		return ExitStatus{}, &StateError{State: StateCreated, Reason: "no process was started"}
 	}
+	b.waiters.Add(1)
+	var err error
 	select {
 	case <-b.ended:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return *b.saved.Exit, nil
 	case <-ctx.Done():
-		return ExitStatus{}, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
+	b.waiters.Add(-1)
+	// It may have ended just now all the same, and whoever saw that have left it
+	// to this one to write it down.
+	if isClosed(b.ended) {
+		_ = c.record.flush()
+	}
+	if err != nil {
+		return ExitStatus{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return *b.saved.Exit, nil
 }

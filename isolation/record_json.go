@@ -134,10 +134,24 @@ func (s nativeState) MarshalJSON() ([]byte, error) {
 		o.Time("startedAt", s.StartedAt)
 	}
 	if s.Exit != nil {
-		o.Any("exit", s.Exit)
+		o.Object("exit", s.Exit.members)
 	}
 	if len(s.Missing) > 0 {
 		o.Any("missing", s.Missing)
 	}
 	return o.Bytes()
+}
+
+func (e *ExitStatus) members(o *compact.Object) {
+	o.Bool("known", e.Known)
+	o.Int("code", int64(e.Code))
+	if e.Signal != 0 {
+		o.Int("signal", int64(e.Signal))
+	}
+	if e.OOM {
+		o.True("oom")
+	}
+	if !e.At.IsZero() {
+		o.Time("at", e.At)
+	}
 }

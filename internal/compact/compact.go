@@ -78,10 +78,19 @@ func (o *Object) Number(name string, value uint64) {
 	o.buf = strconv.AppendUint(o.buf, value, 10)
 }
 
-// True adds a truth.
-func (o *Object) True(name string) {
+// Int adds a number that may be negative.
+func (o *Object) Int(name string, value int64) {
 	o.key(name)
-	o.buf = append(o.buf, "true"...)
+	o.buf = strconv.AppendInt(o.buf, value, 10)
+}
+
+// True adds a truth.
+func (o *Object) True(name string) { o.Bool(name, true) }
+
+// Bool adds a truth value.
+func (o *Object) Bool(name string, value bool) {
+	o.key(name)
+	o.buf = strconv.AppendBool(o.buf, value)
 }
 
 // Time adds a time as time.Time marshals itself.
