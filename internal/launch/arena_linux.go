@@ -50,6 +50,7 @@ const (
 	flagWait     = 1 << 1 // repeated until the word at args[0] is not 0
 	flagWrite    = 1 << 2 // a result other than args[2] is a failure too
 	flagFollows  = 1 << 3 // its EBADF only repeats that an optional step before it failed
+	flagQuiet    = 1 << 4 // an optional step whose refusal is not worth telling
 
 	// unwanted marks in header.failed the result of a call that should have
 	// failed, or have done more.
@@ -95,6 +96,10 @@ func (im *image) add(nr uintptr, args ...any) int {
 	for i, a := range args {
 		switch a := a.(type) {
 		case int:
+			st.args[i] = uint64(a)
+		case uint:
+			st.args[i] = uint64(a)
+		case uint32:
 			st.args[i] = uint64(a)
 		case uint64:
 			st.args[i] = a

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/bits"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ type Program struct {
 	names   []File         // descriptors, as errors call them
 	labels  map[int]string // steps that have a name of their own; nil if none has
 	maps    []mapFile      // what the parent writes into /proc/PID
+	slots   int            // the first descriptor number that nobody else uses, see root_linux.go
+	opened  map[*Tree]int  // slots of what is bound
 	crosses bool           // credentials change, see dumpable_linux.go
 }
 
@@ -63,7 +66,7 @@ func Compile(s Spec) (*Program, error) {
 		args.cgroup = uint64(s.Cgroup.FD)
 		p.names = append(p.names, *s.Cgroup)
 	}
-	if len(s.Calls) == 0 { // which may name any descriptor
+	if !slices.ContainsFunc(s.Calls, func(c Call) bool { return !c.NoFiles }) { // or they may name any descriptor
 		p.flags |= unix.CLONE_FILES
 	}
 	args.flags = p.flags
@@ -81,7 +84,7 @@ func Compile(s Spec) (*Program, error) {
 // checkPath refuses what execve will refuse, where the child's view of the
 // files is the caller's.
 func (s *Spec) checkPath() error {
-	if len(s.Mounts)+len(s.Unmounts) > 0 || len(s.Calls) > 0 || len(s.Join) > 0 || (s.Path[0] != '/' && s.Dir != "") {
+	if s.Root != nil || len(s.Mounts)+len(s.Unmounts) > 0 || len(s.Calls) > 0 || len(s.Join) > 0 || (s.Path[0] != '/' && s.Dir != "") {
 		return nil
 	}
 	var st unix.Stat_t
@@ -130,6 +133,10 @@ func (p *Program) enter(s *Spec) error {
 			p.maps = append(p.maps, mapFile{"setgroups", "deny"})
 		}
 		p.maps = append(p.maps, mapFile{"uid_map", mapLines(s.UIDMaps)}, mapFile{"gid_map", mapLines(s.GIDMaps)})
+		if s.Root != nil {
+			p.propagation(s)
+			p.openTrees(s) // as who the caller is, who may see more than the ids of the namespace
+		}
 		// What the child makes from here on belongs to the namespace's root.
 		uid, gid := s.credential().UID, s.credential().GID
 		if mapped(s.UIDMaps, 0) {
@@ -168,6 +175,9 @@ func (s *Spec) needed() int {
 	for _, j := range s.Join {
 		most = max(most, j.FD)
 	}
+	if s.Root != nil {
+		most = max(most, s.Root.needed())
+	}
 	return (most/64 + 1) * 64
 }
 
@@ -179,15 +189,9 @@ func (p *Program) setup(s *Spec) error {
 	if s.Domainname != "" {
 		p.add(unix.SYS_SETDOMAINNAME, []byte(s.Domainname), len(s.Domainname))
 	}
-	if s.Namespaces&NewMount != 0 {
-		kind := uintptr(unix.MS_PRIVATE)
-		if s.Propagation == Slave {
-			kind = unix.MS_SLAVE
-		}
-		p.add(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|kind, 0)
-	}
-	for _, path := range s.Unmounts {
-		p.optional(p.add(unix.SYS_UMOUNT2, path, unix.MNT_DETACH), true)
+	if s.Root == nil || s.Namespaces&NewUser == 0 { // or it is done already
+		p.propagation(s)
+		p.openTrees(s)
 	}
 	for _, m := range s.Mounts {
 		var data any = 0
@@ -196,6 +200,7 @@ func (p *Program) setup(s *Spec) error {
 		}
 		p.add(unix.SYS_MOUNT, m.Source, m.Target, m.Type, m.Flags, data)
 	}
+	p.root(s)
 	if s.Loopback {
 		ifreq := make([]byte, 40)
 		copy(ifreq, "lo")
@@ -212,6 +217,9 @@ func (p *Program) setup(s *Spec) error {
 		p.add(unix.SYS_SETSID)
 	}
 	p.files(s.Files)
+	if s.Root != nil {
+		p.closeOthers(s) // the working directory must not be had through one (CVE-2024-21626)
+	}
 	if s.Terminal {
 		p.add(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
@@ -223,12 +231,32 @@ func (p *Program) setup(s *Spec) error {
 		st := p.add(unix.SYS_PRLIMIT64, 0, r.Resource, limit, 0)
 		p.optional(st, r.Optional)
 	}
+	p.scheduling(s.Scheduling)
+	p.keyring(s)
 	return nil
+}
+
+// propagation cuts a new mount namespace off from the caller's.
+func (p *Program) propagation(s *Spec) {
+	if s.Namespaces&NewMount != 0 {
+		kind := uintptr(unix.MS_PRIVATE)
+		if s.Propagation == Slave {
+			kind = unix.MS_SLAVE
+		}
+		p.add(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|kind, 0)
+	}
+	for _, path := range s.Unmounts {
+		p.optional(p.add(unix.SYS_UMOUNT2, path, unix.MNT_DETACH), true)
+	}
 }
 
 // restrict: who the child is and what it may do.
 func (p *Program) restrict(s *Spec) error {
 	c, caps := s.credential(), s.Capabilities
+	if !s.NoNewPrivs { // then these take a capability, CAP_SYS_ADMIN
+		p.scope(s)
+		p.seccomp(s)
+	}
 	if caps != nil {
 		last := lastCapability()
 		all := CapSet(1)<<(last+1) - 1
@@ -255,7 +283,7 @@ func (p *Program) restrict(s *Spec) error {
 		p.identity(c.UID, c.GID)
 	}
 	if s.Dir != "" {
-		p.add(unix.SYS_CHDIR, s.Dir)
+		p.chdir(s)
 	}
 	if caps != nil {
 		head := binary.NativeEndian.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
@@ -273,6 +301,7 @@ func (p *Program) restrict(s *Spec) error {
 	}
 	if s.NoNewPrivs {
 		p.add(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		p.scope(s)
 	}
 	p.calls(s, Restricted)
 	return nil
@@ -280,11 +309,9 @@ func (p *Program) restrict(s *Spec) error {
 
 // exec: only what the program inherits is left, then it runs.
 func (p *Program) exec(s *Spec) error {
-	keep := 3
-	if s.Files != nil {
-		keep = len(s.Files)
+	if s.Root == nil { // or they are closed already
+		p.closeOthers(s)
 	}
-	p.add(unix.SYS_CLOSE_RANGE, keep, uintptr(^uint32(0)), 0)
 	for _, sig := range ignoredSignals() {
 		p.add(unix.SYS_RT_SIGACTION, sig, make([]byte, sigactionSize), 0, 8)
 	}
@@ -294,6 +321,9 @@ func (p *Program) exec(s *Spec) error {
 	pending := p.add(unix.SYS_RT_SIGTIMEDWAIT, sigset(coreSignals...), 0, make([]byte, 16), 8)
 	p.steps[pending].want = uint32(unix.EAGAIN)
 	p.add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, sigset(), 0, 8)
+	if s.NoNewPrivs {
+		p.seccomp(s)
+	}
 	p.calls(s, Last)
 	argv := s.Args
 	if argv == nil {
@@ -301,6 +331,39 @@ func (p *Program) exec(s *Spec) error {
 	}
 	p.add(unix.SYS_EXECVE, s.Path, p.vector(argv), p.vector(s.Env))
 	return nil
+}
+
+// closeOthers closes all but Files.
+func (p *Program) closeOthers(s *Spec) {
+	keep := 3
+	if s.Files != nil {
+		keep = len(s.Files)
+	}
+	p.add(unix.SYS_CLOSE_RANGE, keep, uintptr(^uint32(0)), 0)
+}
+
+// scope gives up reaching processes outside.
+func (p *Program) scope(s *Spec) {
+	if s.Scoped == 0 {
+		return
+	}
+	// struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped.
+	attr := binary.NativeEndian.AppendUint64(make([]byte, 16), s.Scoped)
+	rules := p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0)
+	p.close(rules, p.add(unix.SYS_LANDLOCK_RESTRICT_SELF, -1, 0))
+}
+
+// seccomp loads the filter.
+func (p *Program) seccomp(s *Spec) {
+	if len(s.Seccomp) == 0 {
+		return
+	}
+	// struct sock_fprog: how many, and where.
+	program := binary.NativeEndian.AppendUint64(nil, uint64(len(s.Seccomp)/8))
+	program = binary.NativeEndian.AppendUint64(program, p.bytes(s.Seccomp))
+	at := p.bytes(program)
+	p.inner = append(p.inner, int(at)+8)
+	p.add(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, block(at))
 }
 
 // identity changes uid and gid. The kernel makes the shared memory undumpable

@@ -101,6 +101,15 @@
 // while the child goes on until it needs them. Then the child becomes uid 0 of
 // the namespace, so that what it mounts belongs there.
 //
+// A root file system is assembled from descriptors. What is bound, and the
+// directories of an overlay, are opened first: in a new user namespace as the
+// caller, whose own directories the ids of the namespace often may not search.
+// They are attached on top of "/", which the child goes on seeing from below,
+// until pivot_root; so no directory outside is needed or seen. What is inside is
+// resolved by openat2 in the root. The initial root of a machine that has no
+// other (an initramfs) cannot be pivoted, so the child first changes into a copy
+// of it.
+//
 // Time namespaces are entered at exec, by Linux 6.2 and later (kernel commit
 // 2b5f9dad32ed). Older kernels enter one only by a clone that does not share
 // memory, and with clock offsets only by a second one; there NewTime is

@@ -45,3 +45,6 @@ func (*Child) Wait() (Status, error) { return Status{}, errOther }
 
 // Reap returns [ErrNotSupported].
 func (*Child) Reap() (Status, bool, error) { return Status{}, false, errOther }
+
+// Landlock is 0: there is none.
+func Landlock() int { return 0 }

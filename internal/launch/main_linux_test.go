@@ -27,6 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func([]string) int{
 		"report": report,
+		"look":   look,
 		"exit":   func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
 		"agent":  agent,
 	})
@@ -51,6 +52,10 @@ type view struct {
 
 	OOMScoreAdj string
 	Dumpable    int
+
+	Scheduling string // policy, nice, I/O priority
+	Keyring    int
+	Abstract   string // the error of connecting to the socket that ABSTRACT names
 }
 
 func report([]string) int {
@@ -91,6 +96,19 @@ func report([]string) int {
 	v.Forward = read("/proc/sys/net/ipv4/ip_forward")
 	v.OOMScoreAdj = read("/proc/self/oom_score_adj")
 	v.Dumpable = dumpable()
+	if attr, err := unix.SchedGetAttr(0, 0); err == nil {
+		io, _, _ := unix.Syscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
+		v.Scheduling = fmt.Sprint(attr.Policy, " ", attr.Nice, " ", io)
+	}
+	v.Keyring, _ = unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
+	if name := os.Getenv("ABSTRACT"); name != "" {
+		if fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			if err := unix.Connect(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+				v.Abstract = err.Error()
+			}
+			_ = unix.Close(fd)
+		}
+	}
 	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
 		return 1
 	}

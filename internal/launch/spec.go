@@ -64,6 +64,8 @@ type Spec struct {
 	Unmounts    []string // mount points, detached with all below them; a refusal is noted in Child.Degraded
 	Mounts      []Mount
 
+	Root *Root // a root file system of the child's own; takes the place of Mounts
+
 	Loopback bool    // bring up lo; needs NewNet
 	Writes   []Write // files in the child's namespaces, sysctls for example; not /proc/self, which may be root's by now
 	Calls    []Call  // further system calls, each at its Point
@@ -74,11 +76,24 @@ type Spec struct {
 	Umask   *uint32
 	Rlimits []Rlimit
 
+	Scheduling *Scheduling
+	Keyring    bool // an anonymous session keyring of its own; optional
+
 	// Credential is the uid and gid to run as. In a new user namespace nil means
 	// uid 0 and gid 0 there.
 	Credential   *Credential
 	Capabilities *Capabilities
 	NoNewPrivs   bool
+
+	// Scoped are LANDLOCK_SCOPE_* that the child gives up, Linux 6.12. Without
+	// NoNewPrivs it takes CAP_SYS_ADMIN, as Seccomp does.
+	Scoped uint64
+
+	// Seccomp is a filter, an array of struct sock_filter. It is loaded last or,
+	// without NoNewPrivs, while the child still has its capabilities. It must let
+	// the child do what follows (capset, prctl, execve), and see the package's
+	// notes about what it must not do.
+	Seccomp []byte
 }
 
 // File is an open descriptor and the name that errors call it by.
@@ -180,6 +195,7 @@ type Call struct {
 	Nr       uintptr
 	Args     []Arg // at most six
 	Optional bool
+	NoFiles  bool // no argument is a descriptor: cheaper, and possible with a Root
 }
 
 // Arg is an argument of a Call: the address of a copy of Bytes, or Value if

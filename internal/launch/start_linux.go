@@ -156,7 +156,7 @@ func (p *Program) unwantedError(index, result int) error {
 func (f *flight) degraded() []error {
 	var list []error
 	for i, st := range f.arena.steps() {
-		if st.errno == 0 || st.flags&flagFollows != 0 && st.errno == uint32(unix.EBADF) {
+		if st.errno == 0 || st.flags&flagQuiet != 0 || st.flags&flagFollows != 0 && st.errno == uint32(unix.EBADF) {
 			continue
 		}
 		e := &StepError{Index: i + 1, Step: f.program.text(i + 1), PID: int(f.arena.header().pid)}

@@ -13,6 +13,7 @@ import (
 
 // The kernel's sizes.
 const (
+	maxInsns    = 4096    // BPF_MAXINSNS
 	maxHostname = 64      // __NEW_UTS_LEN
 	maxMaps     = 340     // lines of a uid_map, Linux 4.15
 	maxGroups   = 65536   // NGROUPS_MAX
@@ -32,7 +33,7 @@ var (
 func (s *Spec) Validate() error {
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkProgram, (*Spec).checkFiles, (*Spec).checkNamespaces,
-		(*Spec).checkMaps, (*Spec).checkSetup, (*Spec).checkCalls, (*Spec).checkPrivileges,
+		(*Spec).checkMaps, (*Spec).checkSetup, (*Spec).checkRoot, (*Spec).checkCalls, (*Spec).checkPrivileges,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -312,6 +313,9 @@ func (s *Spec) checkPrivileges() error {
 		case len(c.Groups) > 0 && s.Namespaces&NewUser != 0 && !s.Setgroups:
 			return bad("Credential.Groups", c.Groups, errors.New("needs Setgroups in a user namespace"))
 		}
+	}
+	if n := len(s.Seccomp); n%8 != 0 || n/8 > maxInsns {
+		return bad("Seccomp", n, fmt.Errorf("is not whole instructions of eight bytes, or more than %d", maxInsns))
 	}
 	if c := s.Capabilities; c != nil {
 		switch {

@@ -4,7 +4,11 @@
 
 package linux
 
-import "github.com/caisson-run/caisson/internal/feature"
+import (
+	"io/fs"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
 
 func onlyLinux(what string) error {
 	return &feature.UnsupportedError{Feature: what, Reason: "only Linux has it"}
@@ -30,3 +34,6 @@ func ReadCPUTimes() (CPUTimes, error) { return CPUTimes{}, onlyLinux("/proc/stat
 
 // ReadMemInfo is not supported here.
 func ReadMemInfo() (MemInfo, error) { return MemInfo{}, onlyLinux("/proc/meminfo") }
+
+// ModeInRoot is not supported here.
+func ModeInRoot(string, string) (fs.FileMode, error) { return 0, onlyLinux("openat2") }

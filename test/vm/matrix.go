@@ -51,7 +51,7 @@ var matrix = []environment{
 // is skipped for one of them fails, and so does one skipped for a class that
 // is not named in this file.
 var (
-	always = []string{"linux", "matrix", "psi", "userns", "swap", "blockdev"}
+	always = []string{"linux", "matrix", "psi", "userns", "swap", "blockdev", "keyrings"}
 
 	users  = []string{"root", "user"} // in init.sh's order
 	asUser = map[string][]string{
@@ -79,7 +79,7 @@ var (
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
 		"memory.reclaim", "pids.peak",
 	}
-	since612      = []string{"cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
+	since612      = []string{"landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
 	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us"}
 )
 
