@@ -16,6 +16,19 @@
 // one part of a sandbox: its cgroup, its namespaces, its process. An embedder
 // adds isolators of its own through [Config].
 //
+// # Files
+//
+// A sandbox sees the caller's files, in a mount namespace of its own, unless its
+// spec has a [Root]: a directory, or an overlay of several, with /proc, /sys and
+// /dev, which its first process assembles and changes into at its start.
+//
+// # What keeps a sandbox in
+//
+// [Spec.Protections] lists it for a spec and this kernel, with the reason for
+// whatever is not there. A sandbox with a [Root] has a system call filter and
+// the rest of [Security] by default; what it asks for and the kernel refused at
+// its start is in [Status].
+//
 // # Containers of others
 //
 // [Host.Adopt] takes charge of a container that somebody else started, by one of

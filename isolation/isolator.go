@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/namespaces"
 )
 
@@ -79,6 +80,11 @@ type Launch struct {
 
 	Unmounts []string // taken away, with all below, after the mount namespace turned private
 	Mounts   []Mount  // made in order after that
+
+	spec       *Spec                                // what Security and Process say besides
+	root       *launch.Root                         // takes the place of Mounts
+	rootMounts func([]Mount) ([]launch.Item, error) // what goes on it, Mounts first
+	slave      bool                                 // the machine's later mounts arrive
 
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are

@@ -29,7 +29,7 @@ func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 		l.Hostname = hostname(c.Spec)
 	}
 	l.Loopback = l.New.Has(namespaces.Network)
-	if l.New.Has(namespaces.PID) {
+	if l.New.Has(namespaces.PID) && c.Spec.Root.IsZero() {
 		// The caller's /proc would show the caller's processes.
 		l.Mounts = append(l.Mounts, Mount{
 			Source: "proc", Target: "/proc", Type: "proc",
@@ -51,7 +51,7 @@ func (processIsolator) Cleanup(context.Context, *Container) error { return nil }
 
 func (processIsolator) Launch(c *Container, l *Launch) error {
 	p := c.Spec.Process
-	path, err := lookPath(p)
+	path, err := lookPath(p, &c.Spec.Root)
 	if err != nil {
 		return err
 	}
@@ -68,11 +68,14 @@ func (processIsolator) Launch(c *Container, l *Launch) error {
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // lookPath finds the program in the PATH that the process will have.
-func lookPath(p Process) (string, error) {
+func lookPath(p Process, root *Root) (string, error) {
 	name := p.Args[0]
 	if strings.ContainsRune(name, '/') {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(cmp.Or(p.Dir, "/"), name)
+		}
+		if !root.IsZero() {
+			return name, nil // its mounts are not there yet
 		}
 		return name, executable(name)
 	}
@@ -87,7 +90,12 @@ func lookPath(p Process) (string, error) {
 		if !filepath.IsAbs(dir) {
 			continue
 		}
-		if path := filepath.Join(dir, name); executable(path) == nil {
+		path := filepath.Join(dir, name)
+		if root.IsZero() {
+			if executable(path) == nil {
+				return path, nil
+			}
+		} else if mode, ok := root.lookupFile(path); ok && mode.IsRegular() && mode&0o111 != 0 {
 			return path, nil
 		}
 	}

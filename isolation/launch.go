@@ -38,8 +38,21 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		})
 	}
 	s.Unmounts = l.Unmounts
-	for _, m := range l.Mounts {
-		s.Mounts = append(s.Mounts, launch.Mount(m))
+	if l.slave {
+		s.Propagation = launch.Slave
+	}
+	if l.root == nil {
+		for _, m := range l.Mounts {
+			s.Mounts = append(s.Mounts, launch.Mount(m))
+		}
+	} else {
+		items, err := l.rootMounts(l.Mounts)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		s.Root = l.root
+		s.Root.Items = append(s.Root.Items, items...)
 	}
 	for _, r := range l.Rlimits {
 		s.Rlimits = append(s.Rlimits, launch.Rlimit{Resource: rlimits[r.Name], Soft: r.Soft, Hard: r.Hard})
@@ -59,6 +72,13 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		return nil, nil, &UnsupportedError{
 			Feature: "process.user", Reason: "taking another identity needs root or a new user namespace",
 		}
+	}
+	if l.spec != nil {
+		err = l.secure(l.spec, &s)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
 	}
 	if p, err = launch.Compile(s); err != nil {
 		done()

@@ -26,6 +26,8 @@ import (
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func([]string) int{
 		"exit":      childExit,
+		"look":      childLook,
+		"escape":    childEscape,
 		"wait":      childWait,
 		"hog":       childHog,
 		"forks":     childForks,

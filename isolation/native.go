@@ -81,6 +81,7 @@ func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 		d.network, // first, to be cleaned up when the processes have ended
 		&cgroupIsolator{root: root, parent: cfg.Parent},
 		namespaceIsolator{},
+		rootIsolator{},
 		processIsolator{},
 	}, cfg.Isolators)
 	return d, nil
@@ -146,7 +147,7 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if st := b.state(); st != StateCreated {
 		return &StateError{State: st, Reason: "its process was started already"}
 	}
-	l := &Launch{UnifiedFD: -1, Files: files}
+	l := &Launch{UnifiedFD: -1, Files: files, spec: &c.Spec}
 	for _, iso := range d.isolators {
 		if li, ok := iso.(LaunchIsolator); ok {
 			if err := li.Launch(c, l); err != nil {

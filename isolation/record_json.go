@@ -64,6 +64,12 @@ func (s *Spec) members(o *compact.Object) {
 	if !s.Network.IsZero() {
 		o.Any("network", s.Network)
 	}
+	if !s.Root.IsZero() {
+		o.Any("root", s.Root)
+	}
+	if s.Security != (Security{}) {
+		o.Any("security", s.Security)
+	}
 	if s.Hostname != "" {
 		o.Text("hostname", s.Hostname)
 	}
@@ -86,6 +92,12 @@ func (p *Process) members(o *compact.Object) {
 	o.Texts("capabilities", p.Capabilities)
 	if p.NewPrivileges {
 		o.True("newPrivileges")
+	}
+	if p.OOMScoreAdj != nil {
+		o.Any("oomScoreAdj", p.OOMScoreAdj)
+	}
+	if !p.Scheduling.IsZero() {
+		o.Any("scheduling", p.Scheduling)
 	}
 	if len(p.Rlimits) > 0 {
 		o.Any("rlimits", p.Rlimits)

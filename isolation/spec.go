@@ -44,6 +44,13 @@ type Spec struct {
 	// with a new user namespace.
 	Network netns.Spec `json:"network,omitzero"`
 
+	// Root is a root file system of the sandbox's own; the zero value leaves it
+	// the caller's.
+	Root Root `json:"root,omitzero"`
+
+	// Security is what keeps the processes in besides all that.
+	Security Security `json:"security,omitzero"`
+
 	// Hostname is the name in a UTS namespace of its own; empty is the ID.
 	Hostname string `json:"hostname,omitzero"`
 
@@ -77,6 +84,13 @@ type Process struct {
 	// NewPrivileges lets it gain privileges by executing set-user-id files.
 	// By default no_new_privs is set.
 	NewPrivileges bool `json:"newPrivileges,omitzero"`
+
+	// OOMScoreAdj says how soon the kernel kills it for lack of memory, -1000
+	// (never) to 1000; nil is the caller's. Less than that takes
+	// CAP_SYS_RESOURCE.
+	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
+
+	Scheduling Scheduling `json:"scheduling,omitzero"`
 
 	// Rlimits are its resource limits, at most one entry a name. The others
 	// are the caller's; note that Go raises its own soft "nofile".
@@ -209,6 +223,13 @@ func (s Spec) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateNetwork()...)
+	errs = append(errs, s.Security.validate()...)
+	if !s.Root.IsZero() {
+		errs = append(errs, s.Root.validate()...)
+		if !s.Namespaces.kinds().Has(namespaces.Mount) {
+			bad("namespaces.mount", s.Namespaces.Mount.String(), "a root needs a mount namespace")
+		}
+	}
 	errs = append(errs, s.validateMaps()...)
 	if s.Driver == adoptedName {
 		if !s.Equal(Spec{ID: s.ID, Driver: s.Driver, Labels: s.Labels, Resources: s.Resources}) {
@@ -283,6 +304,10 @@ func (p Process) validate() []error {
 	if _, err := capabilitySet(p.Capabilities); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, p.Scheduling.validate()...)
+	if p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000) {
+		bad("process.oomScoreAdj", strconv.Itoa(*p.OOMScoreAdj), "not -1000 to 1000")
+	}
 	seen := make(map[string]bool, len(p.Rlimits))
 	for _, r := range p.Rlimits {
 		switch _, known := rlimits[r.Name]; {
@@ -329,6 +354,12 @@ func (s Spec) normal() Spec {
 	if s.Network.IsZero() {
 		s.Network = netns.Spec{}
 	}
+	if len(s.Root.Layers) == 0 {
+		s.Root.Layers = nil
+	}
+	if len(s.Root.Volumes) == 0 {
+		s.Root.Volumes = nil
+	}
 	if len(s.Process.Rlimits) == 0 {
 		s.Process.Rlimits = nil
 	}
@@ -343,12 +374,23 @@ func (s Spec) Clone() Spec {
 	s.Labels = maps.Clone(s.Labels)
 	s.Resources = s.Resources.Clone()
 	s.Network = s.Network.Clone()
+	s.Root = s.Root.Clone()
 	s.Process.Args = slices.Clone(s.Process.Args)
 	s.Process.Env = slices.Clone(s.Process.Env)
 	s.Process.Capabilities = slices.Clone(s.Process.Capabilities)
 	s.Process.Rlimits = slices.Clone(s.Process.Rlimits)
+	s.Process.OOMScoreAdj = copied(s.Process.OOMScoreAdj)
+	s.Process.Scheduling.Nice = copied(s.Process.Scheduling.Nice)
 	s.Process.User.Groups = slices.Clone(s.Process.User.Groups)
 	s.Namespaces.UIDMap = slices.Clone(s.Namespaces.UIDMap)
 	s.Namespaces.GIDMap = slices.Clone(s.Namespaces.GIDMap)
 	return s
+}
+
+func copied(n *int) *int {
+	if n == nil {
+		return nil
+	}
+	c := *n
+	return &c
 }

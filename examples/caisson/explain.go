@@ -27,7 +27,14 @@ func explainCommand(a *app, _ *flag.FlagSet) func(context.Context, []string, []s
 		if a.json {
 			return a.print(e)
 		}
-		_, err = fmt.Fprintln(a.stdout, e)
-		return err
+		if _, err = fmt.Fprintln(a.stdout, e); err != nil {
+			return err
+		}
+		for _, p := range sb.Spec().Protections() {
+			if _, err = fmt.Fprintln(a.stdout, p); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }

@@ -82,6 +82,7 @@ func specFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 	})
 	fs.BoolVar(&spec.Process.NewPrivileges, "new-privileges", false, "let set-user-id programs gain privileges")
 	namespaceFlags(fs, &spec.Namespaces)
+	rootFlags(fs, &spec.Root)
 	netFlags(fs, spec)
 }
 

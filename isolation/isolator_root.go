@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// rootIsolator gives the sandbox a root file system, which its first process
+// assembles at its start. So there is nothing to clean up: it goes with the
+// sandbox's mount namespace.
+type rootIsolator struct{}
+
+func (rootIsolator) Name() string                              { return "root" }
+func (rootIsolator) Cleanup(context.Context, *Container) error { return nil }
+
+// MOUNT_ATTR_* of mount_setattr(2).
+const (
+	attrReadOnly = 1 << 0
+	attrNoSUID   = 1 << 1
+	attrNoDev    = 1 << 2
+	attrNoExec   = 1 << 3
+)
+
+// Prepare looks whether all that is named is there, so that a mistake is an error
+// of Create. The start looks again, in the kernel.
+func (rootIsolator) Prepare(_ context.Context, c *Container) error {
+	r := c.Spec.Root
+	if r.IsZero() {
+		return nil
+	}
+	if kinds := c.Spec.Namespaces.kinds(); !r.Bare && !sysfs(kinds) {
+		c.missing = append(c.missing, "/sys: the kernel has one only for the owner of the network namespace")
+	}
+	for _, dir := range r.dirs() {
+		if err := directory(dir); err != nil {
+			return err
+		}
+	}
+	for _, v := range r.Volumes {
+		if v.Source == "" {
+			continue
+		}
+		if _, err := os.Stat(v.Source); err != nil {
+			return err
+		}
+	}
+	if r.Upper != "" {
+		for _, name := range []string{"upper", "work"} {
+			if err := os.MkdirAll(filepath.Join(r.Upper, name), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Path != "" {
+		return r.mountPoints()
+	}
+	return nil
+}
+
+// dirs are the directories that make the root, the topmost first.
+func (r *Root) dirs() []string {
+	if r.Path != "" {
+		return []string{r.Path}
+	}
+	return r.Layers
+}
+
+func directory(p string) error {
+	info, err := os.Stat(p)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: p, Err: errors.New("not a directory")}
+	}
+	return err
+}
+
+// mountPoints names all mount points that Path lacks.
+func (r *Root) mountPoints() error {
+	var lacking []string
+	b := r.builder(false)
+	for _, p := range r.standard() {
+		if _, err := linux.ModeInRoot(r.Path, p); errors.Is(err, fs.ErrNotExist) {
+			lacking = append(lacking, "/"+p)
+		}
+	}
+	for _, v := range r.Volumes {
+		if _, err := linux.ModeInRoot(r.Path, v.Target); errors.Is(err, fs.ErrNotExist) && !b.own(v.Target[1:]) {
+			lacking = append(lacking, v.Target)
+		}
+	}
+	if lacking == nil {
+		return nil
+	}
+	return &InvalidError{Field: "root.path", Value: clip(r.Path), Reason: fmt.Sprintf(
+		"it has no %s to mount on: make them, or use layers", strings.Join(lacking, ", "))}
+}
+
+func (r *Root) standard() []string {
+	if r.Bare {
+		return nil
+	}
+	return []string{"proc", "sys", "dev"}
+}
+
+// Launch lays the root out.
+func (rootIsolator) Launch(c *Container, l *Launch) error {
+	r := &c.Spec.Root
+	if r.IsZero() {
+		return nil
+	}
+	b := r.builder(l.New.Has(namespaces.User))
+	if !r.Bare {
+		b.standard(l)
+	}
+	l.root = b.tree()
+	l.rootMounts = func(mounts []Mount) ([]launch.Item, error) {
+		b.items = nil
+		for _, m := range mounts {
+			if err := b.mount(m); err != nil {
+				return nil, err
+			}
+		}
+		for _, v := range r.Volumes {
+			if err := b.volume(v); err != nil {
+				return nil, err
+			}
+		}
+		b.protect()
+		return b.items, nil
+	}
+	for _, v := range r.Volumes {
+		l.slave = l.slave || v.Slave
+	}
+	return nil
+}
+
+// rootBuilder makes the items of a root.
+type rootBuilder struct {
+	*Root
+	user  bool     // in a new user namespace
+	owned []string // directories of the sandbox's own memory, where mount points are made
+	items []launch.Item
+}
+
+func (r *Root) builder(user bool) *rootBuilder {
+	b := &rootBuilder{Root: r, user: user}
+	if !r.Bare {
+		b.owned = append(b.owned, "dev")
+	}
+	for _, v := range r.Volumes {
+		if v.Source == "" {
+			b.owned = append(b.owned, v.Target[1:])
+		}
+	}
+	return b
+}
+
+// tree is the root without what is mounted at the end.
+func (b *rootBuilder) tree() *launch.Root {
+	r := &launch.Root{ReadOnly: b.ReadOnly, Items: b.items}
+	if b.Path != "" {
+		r.Tree = launch.Tree{Bind: b.Path, Attr: attrNoDev}
+		if b.ReadOnly {
+			r.Tree.Attr |= attrReadOnly
+			r.ReadOnly = false
+		}
+		return r
+	}
+	o := &launch.Overlay{Lower: b.Layers, Unprivileged: b.user, Options: size(b.Size)}
+	if b.Upper != "" {
+		o.Upper, o.Work = filepath.Join(b.Upper, "upper"), filepath.Join(b.Upper, "work")
+	}
+	r.Tree = launch.Tree{Overlay: o, Attr: attrNoDev}
+	return r
+}
+
+func size(n uint64) []string {
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("size=%d", n)}
+}
+
+// own reports whether mount points at p are made.
+func (b *rootBuilder) own(p string) bool {
+	if b.Path == "" {
+		return p != "proc" && p != "sys" && !strings.HasPrefix(p, "proc/") && !strings.HasPrefix(p, "sys/")
+	}
+	for _, dir := range b.owned {
+		if strings.HasPrefix(p, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// add mounts a tree at p, where a mount point is made if that can be.
+func (b *rootBuilder) add(p string, follow, file bool, t *launch.Tree) {
+	item := launch.Item{Path: p, Follow: follow, Mount: t}
+	if b.own(p) {
+		for i := range p {
+			if dir := p[:i]; p[i] == '/' && b.own(dir) {
+				b.items = append(b.items, launch.Item{Path: dir, Follow: follow, Make: launch.MakeDirectory, Mode: 0o755})
+			}
+		}
+		item.Make, item.Mode = launch.MakeDirectory, 0o755
+		if file {
+			item.Make, item.Mode = launch.MakeFile, 0o644
+		}
+	}
+	b.items = append(b.items, item)
+}
+
+// devices are those that every program may expect. They are bound one by one, and
+// everything else is nodev: who may mknod(2) gains nothing by it.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// standard is /proc, /sys and /dev.
+func (b *rootBuilder) standard(l *Launch) {
+	const quiet = attrNoSUID | attrNoDev | attrNoExec
+	for _, dir := range []string{"proc", "sys", "dev"} {
+		if b.Path == "" {
+			b.items = append(b.items, launch.Item{Path: dir, Make: launch.MakeDirectory, Mode: 0o555})
+		}
+	}
+	b.add("proc", false, false, &launch.Tree{Type: "proc", Source: "proc", Attr: quiet})
+	if sysfs(l.New) {
+		b.add("sys", false, false, &launch.Tree{Type: "sysfs", Source: "sysfs", Attr: quiet | attrReadOnly})
+	}
+	b.add("dev", false, false, &launch.Tree{Type: "tmpfs", Source: "dev", Options: []string{"mode=755", "size=64k"}, Attr: quiet})
+	for _, name := range devices {
+		b.add("dev/"+name, false, true, &launch.Tree{Bind: "/dev/" + name, Attr: attrNoSUID | attrNoExec})
+	}
+	pts := []string{"newinstance", "ptmxmode=0666", "mode=0620"}
+	if _, mapped := l.GIDMap.Outside(ttyGroup); mapped || !b.user {
+		pts = append(pts, fmt.Sprintf("gid=%d", ttyGroup))
+	}
+	b.add("dev/pts", false, false, &launch.Tree{Type: "devpts", Source: "devpts", Options: pts, Attr: attrNoSUID | attrNoExec})
+	b.add("dev/shm", false, false, &launch.Tree{Type: "tmpfs", Source: "shm", Options: []string{"mode=1777", "size=64m"}, Attr: quiet})
+	if l.New.Has(namespaces.IPC) {
+		b.add("dev/mqueue", false, false, &launch.Tree{Type: "mqueue", Source: "mqueue", Attr: quiet})
+	}
+	for _, link := range [][2]string{
+		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+	} {
+		b.items = append(b.items, launch.Item{Path: "dev/" + link[0], Make: launch.MakeLink, Link: link[1]})
+	}
+}
+
+// sysfs reports whether a sandbox with these namespaces of its own may mount one.
+func sysfs(kinds namespaces.Kinds) bool {
+	return !kinds.Has(namespaces.User) || kinds.Has(namespaces.Network)
+}
+
+// ttyGroup is the gid that owns terminals on nearly every distribution.
+const ttyGroup = 5
+
+// mount is what another isolator wants mounted.
+func (b *rootBuilder) mount(m Mount) error {
+	t := &launch.Tree{Attr: uint64(m.Flags & (MountReadOnly | MountNoSUID | MountNoDev | MountNoExec))}
+	file := false
+	if m.Flags&MountBind != 0 {
+		info, err := os.Stat(m.Source)
+		if err != nil {
+			return err
+		}
+		t.Bind, file = m.Source, !info.IsDir()
+	} else {
+		t.Type, t.Source = m.Type, m.Source
+		if m.Data != "" {
+			t.Options = strings.Split(m.Data, ",")
+		}
+	}
+	b.add(strings.TrimPrefix(path.Clean(m.Target), "/"), true, file, t)
+	return nil
+}
+
+func (b *rootBuilder) volume(v Volume) error {
+	t := &launch.Tree{Attr: attrNoSUID | attrNoDev, Slave: v.Slave}
+	if v.ReadOnly {
+		t.Attr |= attrReadOnly
+	}
+	if v.NoExec {
+		t.Attr |= attrNoExec
+	}
+	file := false
+	if v.Source == "" {
+		mode := v.Mode
+		if mode == 0 {
+			mode = 0o1777
+		}
+		t.Type, t.Source, t.Options = "tmpfs", "volume", append(size(v.Size), fmt.Sprintf("mode=%o", mode))
+	} else {
+		info, err := os.Stat(v.Source)
+		if err != nil {
+			return err
+		}
+		t.Bind, file = v.Source, !info.IsDir()
+	}
+	b.add(v.Target[1:], true, file, t)
+	return nil
+}
+
+// protect hides Masked and guards Guarded.
+func (b *rootBuilder) protect() {
+	guarded, masked := b.Guarded, b.Masked
+	if guarded == nil {
+		guarded = DefaultGuarded()
+	}
+	if masked == nil {
+		masked = DefaultMasked()
+		throttles, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle")
+		masked = append(masked, throttles...)
+	}
+	for _, p := range guarded {
+		if _, ok := b.lookup(p); ok {
+			b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec})
+		}
+	}
+	for _, p := range masked {
+		mode, ok := b.lookup(p)
+		if !ok {
+			continue
+		}
+		t := &launch.Tree{Bind: "/dev/null", Attr: attrNoSUID | attrNoExec}
+		if mode.IsDir() {
+			t = &launch.Tree{Type: "tmpfs", Source: "masked", Options: []string{"size=4k", "mode=555"},
+				Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec}
+		}
+		b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Mount: t})
+	}
+}
+
+// kernels reports whether a path is in /proc or /sys.
+func kernels(p string) bool { return strings.HasPrefix(p, "/proc/") || strings.HasPrefix(p, "/sys/") }
+
+// lookup finds out what a path inside is before the root is there: what is in
+// /proc and /sys is the kernel's, the same for all.
+func (b *rootBuilder) lookup(p string) (fs.FileMode, bool) {
+	if kernels(p) {
+		if b.Bare {
+			return 0, false
+		}
+		info, err := os.Stat(p)
+		if err != nil {
+			return 0, false
+		}
+		return info.Mode(), true
+	}
+	return b.lookupFile(p)
+}
+
+// lookupFile looks at a path in the root's directories.
+func (r *Root) lookupFile(p string) (fs.FileMode, bool) {
+	dirs := r.dirs()
+	if r.Upper != "" {
+		dirs = append([]string{filepath.Join(r.Upper, "upper")}, dirs...)
+	}
+	for _, dir := range dirs {
+		if mode, err := linux.ModeInRoot(dir, p); err == nil {
+			return mode, true
+		}
+	}
+	return 0, false
+}
