@@ -299,7 +299,7 @@ type texts struct{ strings.Builder }
 func (t *texts) add(b []byte) string {
 	if t.Len()+len(b) > t.Cap() {
 		t.Builder = strings.Builder{}
-		t.Grow(max(256, len(b)))
+		t.Grow(max(128, len(b)))
 	}
 	from := t.Len()
 	t.Write(b)

@@ -45,10 +45,21 @@ func (p *planner) order() {
 		p.widen()
 		p.explainOrder()
 	}
-	for i := 1; i < len(p.changes); i++ {
-		if p.changes[i-1].turn(&p.changes[i]) > 0 { // else there is nothing to sort, as most often
-			slices.SortStableFunc(p.changes, func(a, b Change) int { return a.turn(&b) })
-			return
+	const few = 16
+	if len(p.changes) > few {
+		slices.SortStableFunc(p.changes, func(a, b Change) int { return a.turn(&b) })
+		return
+	}
+	// Changes are large, and a few are sooner moved once than swapped.
+	for i := range p.changes {
+		to := i
+		for to > 0 && p.changes[to-1].turn(&p.changes[i]) > 0 {
+			to--
+		}
+		if to < i {
+			c := p.changes[i]
+			copy(p.changes[to+1:i+1], p.changes[to:i])
+			p.changes[to] = c
 		}
 	}
 }

@@ -25,6 +25,9 @@ type Change struct {
 	in      tree   // the group's files
 	place   string // the group's path in the controller's tree
 	stage   stage  // when it has its turn
+	passing bool   // a later change is about the same, so want need not hold in the end
+	keeps   bool   // the other file must not change
+	slow    bool   // the kernel reclaims before the write returns
 	guard   guard
 	undo    []write                  // what brings Old back, in order; none: writing Old
 	check   string                   // the file to read back, if not File
@@ -32,13 +35,10 @@ type Change struct {
 	canon   func(text string) string // the part of that file that this change is about; nil: all
 	want    string                   // what canon gives when the kernel took New
 	was     string                   // what canon gave before the update; "": what it gives for Old
-	passing bool                     // a later change is about the same, so want need not hold in the end
 
 	other    string // another file that the write may change too, and that undoing it must bring back
 	otherWas string
-	keeps    bool // the other file must not change
 
-	slow     bool      // the kernel reclaims before the write returns
 	lowering *lowering // it is done in steps
 }
 

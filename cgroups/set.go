@@ -129,23 +129,44 @@ func parseSpans(list string) (spans []span, reason string) {
 		return nil, "empty"
 	}
 	for part := range strings.SplitSeq(list, ",") {
-		lo, hi, ranged := strings.Cut(part, "-")
-		if !ranged {
-			hi = lo
+		s, reason := parseSpan(part)
+		if reason != "" {
+			return nil, reason
 		}
-		first, err1 := strconv.ParseUint(lo, 10, 64)
-		last, err2 := strconv.ParseUint(hi, 10, 64)
-		switch {
-		case err1 != nil || err2 != nil:
-			return nil, "not a list such as 0-3,8"
-		case last > maxSetMember:
-			return nil, "a member above " + strconv.Itoa(maxSetMember)
-		case first > last:
-			return nil, "a range that ends before it begins"
-		}
-		spans = append(spans, span{int(first), int(last)})
+		spans = append(spans, s)
 	}
 	return spans, ""
+}
+
+// checkSpans is parseSpans for who only wants to know whether it is a list.
+func checkSpans(list string) (reason string) {
+	if list == "" {
+		return "empty"
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		if _, reason := parseSpan(part); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+func parseSpan(part string) (s span, reason string) {
+	lo, hi, ranged := strings.Cut(part, "-")
+	if !ranged {
+		hi = lo
+	}
+	first, err1 := strconv.ParseUint(lo, 10, 64)
+	last, err2 := strconv.ParseUint(hi, 10, 64)
+	switch {
+	case err1 != nil || err2 != nil:
+		return span{}, "not a list such as 0-3,8"
+	case last > maxSetMember:
+		return span{}, "a member above " + strconv.Itoa(maxSetMember)
+	case first > last:
+		return span{}, "a range that ends before it begins"
+	}
+	return span{int(first), int(last)}, ""
 }
 
 // formatSpans sorts and joins spans into the kernel's form.

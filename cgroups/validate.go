@@ -107,7 +107,7 @@ func (v *validator) set(field string, s Set) {
 	if s.is != set {
 		return
 	}
-	if _, reason := parseSpans(s.list); reason != "" {
+	if reason := checkSpans(s.list); reason != "" {
 		v.bad(field, s, reason)
 	}
 }
