@@ -10,8 +10,9 @@
 // around them (the floor), crun, runc and libcontainer. Each makes a sandbox
 // with five new namespaces (pid, mount, ipc, uts, net) and limits on cpu, memory
 // and pids, runs /bin/true in it, waits and removes it. The other tables are
-// about measuring a sandbox, changing its limits, and a thousand sandboxes in
-// one agent.
+// about measuring a sandbox, changing its limits, a thousand sandboxes in one
+// agent and what it costs to attend to them, and how soon it hears of something.
+// -only names one table, and -rows those contestants that are of interest.
 //
 // It needs root, and gcc for the floor and for libcontainer; a contestant that
 // cannot take part says why in its row. What is compared is medians; what the

@@ -54,7 +54,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "only see that everything works: small heaps, few sandboxes")
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
-	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign, fleet or network")
+	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign, fleet, notice or network")
 	flag.StringVar(&o.rows, "rows", "", "only the contestants whose names match this regular expression, where they are many")
 	flag.Parse()
 	if o.rows != "" {
@@ -94,7 +94,7 @@ func run(ctx context.Context, o options) (err error) {
 		name string
 		run  func(context.Context, *place, options) (*table, error)
 	}{
-		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"network", networkTable},
+		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"notice", noticeTable}, {"network", networkTable},
 	} {
 		if o.only != "" && o.only != section.name {
 			continue
