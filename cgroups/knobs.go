@@ -8,11 +8,7 @@ import "slices"
 // ("memory.max", "io.max 8:0 rbps", "devices"), and resources that have it
 // alone. It is an iterator: for name, alone := range r.Knobs.
 func (r Resources) Knobs(yield func(name string, alone Resources) bool) {
-	for _, k := range r.knobs() {
-		if !yield(k.name, k.alone) {
-			return
-		}
-	}
+	r.each(func(name string, _ Controller, alone func() Resources) bool { return yield(name, alone()) })
 }
 
 // Pick is r without the knobs that are not named, as [Resources.Knobs] calls
@@ -27,70 +23,89 @@ func (r Resources) Without(names ...string) Resources {
 }
 
 func (r Resources) filter(take func(name string) bool) (some Resources) {
-	for _, k := range r.knobs() {
-		if take(k.name) {
-			some = some.Merge(k.alone)
+	for i := range simpleKnobs {
+		if k := &simpleKnobs[i]; k.named(&r) && take(k.name) {
+			k.copy(&some, &r)
 		}
 	}
+	r.others(func(name string, _ Controller, alone func() Resources) bool {
+		if take(name) {
+			some = some.Merge(alone())
+		}
+		return true
+	})
 	return some
+}
+
+// Controllers are those whose knobs r names. Devices are one on v1.
+func (r Resources) Controllers() (set Controllers) {
+	r.each(func(_ string, under Controller, _ func() Resources) bool {
+		set |= ControllersOf(under)
+		return true
+	})
+	return set
 }
 
 // count is about how many knobs r names: what a plan makes room for.
 func (r *Resources) count() int {
 	n := len(r.IO.Devices) + len(r.HugeTLB) + len(r.RDMA) + len(r.Misc)
-	c, s, m := &r.CPU, &r.CPUSet, &r.Memory
-	for _, named := range [...]bool{
-		!c.Weight.IsZero(), !c.Max.IsZero(), !c.Burst.IsZero(), c.Idle != Keep,
-		!s.CPUs.IsZero(), !s.Mems.IsZero(), s.Partition != PartitionKeep,
-		!m.Max.IsZero(), !m.High.IsZero(), !m.Low.IsZero(), !m.Min.IsZero(), !m.Swap.IsZero(), !m.SwapHigh.IsZero(), m.OOMGroup != Keep,
-		!r.PIDs.Max.IsZero(), !r.IO.Weight.IsZero(), r.IO.Priority != IOPriorityKeep, !r.Devices.IsZero(),
-	} {
-		if named {
+	for i := range simpleKnobs {
+		if simpleKnobs[i].named(r) {
 			n++
 		}
 	}
 	return n
 }
 
-// Controllers are those whose knobs r names. Devices are one on v1.
-func (r Resources) Controllers() (set Controllers) {
-	for _, k := range r.knobs() {
-		set |= ControllersOf(k.under)
-	}
-	return set
-}
-
-// oneKnob is a knob by itself.
-type oneKnob struct {
+// simpleKnob is a knob that is one field of [Resources].
+type simpleKnob struct {
 	name  string
 	under Controller
-	alone Resources
+	named func(r *Resources) bool
+	copy  func(to, from *Resources)
 }
 
-func (r Resources) knobs() (list []oneKnob) {
-	add := func(isUnset bool, under Controller, name string, alone Resources) {
-		if !isUnset {
-			list = append(list, oneKnob{name, under, alone})
+// simpleKnobs are all of them but the devices.
+var simpleKnobs = [...]simpleKnob{
+	{"cpu.weight", ControllerCPU, func(r *Resources) bool { return !r.CPU.Weight.IsZero() }, func(to, from *Resources) { to.CPU.Weight = from.CPU.Weight }},
+	{"cpu.max", ControllerCPU, func(r *Resources) bool { return !r.CPU.Max.IsZero() }, func(to, from *Resources) { to.CPU.Max = from.CPU.Max }},
+	{"cpu.max.burst", ControllerCPU, func(r *Resources) bool { return !r.CPU.Burst.IsZero() }, func(to, from *Resources) { to.CPU.Burst = from.CPU.Burst }},
+	{"cpu.idle", ControllerCPU, func(r *Resources) bool { return r.CPU.Idle != Keep }, func(to, from *Resources) { to.CPU.Idle = from.CPU.Idle }},
+	{"cpuset.cpus", ControllerCPUSet, func(r *Resources) bool { return !r.CPUSet.CPUs.IsZero() }, func(to, from *Resources) { to.CPUSet.CPUs = from.CPUSet.CPUs }},
+	{"cpuset.mems", ControllerCPUSet, func(r *Resources) bool { return !r.CPUSet.Mems.IsZero() }, func(to, from *Resources) { to.CPUSet.Mems = from.CPUSet.Mems }},
+	{partitionFile, ControllerCPUSet, func(r *Resources) bool { return r.CPUSet.Partition != PartitionKeep }, func(to, from *Resources) { to.CPUSet.Partition = from.CPUSet.Partition }},
+	{maxFile, ControllerMemory, func(r *Resources) bool { return !r.Memory.Max.IsZero() }, func(to, from *Resources) { to.Memory.Max = from.Memory.Max }},
+	{highFile, ControllerMemory, func(r *Resources) bool { return !r.Memory.High.IsZero() }, func(to, from *Resources) { to.Memory.High = from.Memory.High }},
+	{"memory.low", ControllerMemory, func(r *Resources) bool { return !r.Memory.Low.IsZero() }, func(to, from *Resources) { to.Memory.Low = from.Memory.Low }},
+	{"memory.min", ControllerMemory, func(r *Resources) bool { return !r.Memory.Min.IsZero() }, func(to, from *Resources) { to.Memory.Min = from.Memory.Min }},
+	{"memory.swap.max", ControllerMemory, func(r *Resources) bool { return !r.Memory.Swap.IsZero() }, func(to, from *Resources) { to.Memory.Swap = from.Memory.Swap }},
+	{"memory.swap.high", ControllerMemory, func(r *Resources) bool { return !r.Memory.SwapHigh.IsZero() }, func(to, from *Resources) { to.Memory.SwapHigh = from.Memory.SwapHigh }},
+	{"memory.oom.group", ControllerMemory, func(r *Resources) bool { return r.Memory.OOMGroup != Keep }, func(to, from *Resources) { to.Memory.OOMGroup = from.Memory.OOMGroup }},
+	{"pids.max", ControllerPIDs, func(r *Resources) bool { return !r.PIDs.Max.IsZero() }, func(to, from *Resources) { to.PIDs.Max = from.PIDs.Max }},
+	{"io.weight", ControllerIO, func(r *Resources) bool { return !r.IO.Weight.IsZero() }, func(to, from *Resources) { to.IO.Weight = from.IO.Weight }},
+	{"io.prio.class", ControllerIO, func(r *Resources) bool { return r.IO.Priority != IOPriorityKeep }, func(to, from *Resources) { to.IO.Priority = from.IO.Priority }},
+}
+
+// each calls yield for each knob that r names, until it returns false. alone makes
+// resources that have it alone.
+func (r *Resources) each(yield func(name string, under Controller, alone func() Resources) bool) {
+	for i := range simpleKnobs {
+		k := &simpleKnobs[i]
+		if k.named(r) && !yield(k.name, k.under, func() (alone Resources) { k.copy(&alone, r); return alone }) {
+			return
 		}
 	}
-	c, s, m := r.CPU, r.CPUSet, r.Memory
-	add(c.Weight.IsZero(), ControllerCPU, "cpu.weight", Resources{CPU: CPU{Weight: c.Weight}})
-	add(c.Max.IsZero(), ControllerCPU, "cpu.max", Resources{CPU: CPU{Max: c.Max}})
-	add(c.Burst.IsZero(), ControllerCPU, "cpu.max.burst", Resources{CPU: CPU{Burst: c.Burst}})
-	add(c.Idle == Keep, ControllerCPU, "cpu.idle", Resources{CPU: CPU{Idle: c.Idle}})
-	add(s.CPUs.IsZero(), ControllerCPUSet, "cpuset.cpus", Resources{CPUSet: CPUSet{CPUs: s.CPUs}})
-	add(s.Mems.IsZero(), ControllerCPUSet, "cpuset.mems", Resources{CPUSet: CPUSet{Mems: s.Mems}})
-	add(s.Partition == PartitionKeep, ControllerCPUSet, partitionFile, Resources{CPUSet: CPUSet{Partition: s.Partition}})
-	add(m.Max.IsZero(), ControllerMemory, maxFile, Resources{Memory: Memory{Max: m.Max}})
-	add(m.High.IsZero(), ControllerMemory, highFile, Resources{Memory: Memory{High: m.High}})
-	add(m.Low.IsZero(), ControllerMemory, "memory.low", Resources{Memory: Memory{Low: m.Low}})
-	add(m.Min.IsZero(), ControllerMemory, "memory.min", Resources{Memory: Memory{Min: m.Min}})
-	add(m.Swap.IsZero(), ControllerMemory, "memory.swap.max", Resources{Memory: Memory{Swap: m.Swap}})
-	add(m.SwapHigh.IsZero(), ControllerMemory, "memory.swap.high", Resources{Memory: Memory{SwapHigh: m.SwapHigh}})
-	add(m.OOMGroup == Keep, ControllerMemory, "memory.oom.group", Resources{Memory: Memory{OOMGroup: m.OOMGroup}})
-	add(r.PIDs.Max.IsZero(), ControllerPIDs, "pids.max", Resources{PIDs: r.PIDs})
-	add(r.IO.Weight.IsZero(), ControllerIO, "io.weight", Resources{IO: IO{Weight: r.IO.Weight}})
-	add(r.IO.Priority == IOPriorityKeep, ControllerIO, "io.prio.class", Resources{IO: IO{Priority: r.IO.Priority}})
+	r.others(yield)
+}
+
+// others is each for the knobs that are entries of lists, and for the devices.
+func (r *Resources) others(yield func(name string, under Controller, alone func() Resources) bool) {
+	more := true
+	add := func(isUnset bool, under Controller, name string, alone Resources) {
+		if more && !isUnset {
+			more = yield(name, under, func() Resources { return alone })
+		}
+	}
 	for _, d := range r.IO.Devices {
 		name := d.Device.String()
 		alone := func(k IODevice) Resources {
@@ -119,6 +134,7 @@ func (r Resources) knobs() (list []oneKnob) {
 	for _, k := range r.Misc {
 		add(k.Max.IsZero(), ControllerMisc, miscFile+" "+k.Name, Resources{Misc: []Misc{k}})
 	}
-	add(r.Devices.IsZero(), ControllerDevices, "devices", Resources{Devices: r.Devices})
-	return list
+	if !r.Devices.IsZero() {
+		add(false, ControllerDevices, "devices", Resources{Devices: r.Devices})
+	}
 }

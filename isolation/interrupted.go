@@ -21,14 +21,16 @@ func (s *Sandbox) was(r cgroups.Resources) (was cgroups.Resources, err error) {
 	have := s.c.record.claims().Former.Merge(s.c.Spec.Resources)
 	var open []string
 	for _, name := range knobs(r) {
-		if have.Pick(name).IsZero() {
+		// A group that was given a weight was not idle.
+		runs := name == "cpu.idle" && r.CPU.Idle == cgroups.Keep && !have.CPU.Weight.IsZero()
+		if !runs && have.Pick(name).IsZero() {
 			open = append(open, name)
 		}
 	}
 	if len(open) == 0 || s.c.Cgroup == nil {
 		return was, nil
 	}
-	now, err := s.c.Cgroup.Resources()
+	now, err := s.c.Cgroup.Resources(r.Controllers().List()...)
 	if err != nil {
 		return was, err
 	}
