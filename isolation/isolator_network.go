@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/caisson-run/caisson/namespaces"
@@ -117,7 +118,7 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	if spec.Mode == netns.ModeNew {
-		c.Network, err = net.Create(ctx, c.Spec.ID, spec)
+		c.Network, err = net.Create(ctx, c.Spec.ID, usableByAll(c.Spec))
 	} else {
 		c.Network, err = net.Open(ctx, c.Spec.ID, spec)
 	}
@@ -125,6 +126,32 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 		err = i.writeDNS(c)
 	}
 	return err
+}
+
+// usableByAll is the network of s. Who is root in a user namespace of its own is
+// nobody special in a network namespace of the machine, which therefore lets
+// everybody in it do what root expects to be able to, where s does not say
+// otherwise.
+func usableByAll(s Spec) netns.Spec {
+	n := s.Network.Clone()
+	if !s.Namespaces.kinds().Has(namespaces.User) {
+		return n
+	}
+	for key, value := range map[string]string{
+		"net.ipv4.ip_unprivileged_port_start": "0",            // to listen on every port
+		"net.ipv4.ping_group_range":           "0 2147483647", // to send echo requests
+	} {
+		_, dots := n.Sysctls[key]
+		_, slashes := n.Sysctls[strings.ReplaceAll(key, ".", "/")]
+		if dots || slashes {
+			continue
+		}
+		if n.Sysctls == nil {
+			n.Sysctls = map[string]string{}
+		}
+		n.Sysctls[key] = value
+	}
+	return n
 }
 
 func (i *networkIsolator) dns(c *Container) string {
@@ -150,10 +177,12 @@ func (i *networkIsolator) writeDNS(c *Container) error {
 }
 
 // Launch has the process join the network. Whatever its network, a sandbox gets
-// rid of its copy of the pins, which would keep other sandboxes' namespaces.
+// rid of its copy of the pins, which are ways into other sandboxes. In a user
+// namespace of its own the kernel does not let it, nor lets it join any of them.
 func (i *networkIsolator) Launch(c *Container, l *Launch) error {
-	mounts := c.Spec.Namespaces.kinds().Has(namespaces.Mount)
-	if net := i.opened(); net != nil && mounts {
+	kinds := c.Spec.Namespaces.kinds()
+	mounts := kinds.Has(namespaces.Mount)
+	if net := i.opened(); net != nil && mounts && !kinds.Has(namespaces.User) {
 		l.Unmounts = append(l.Unmounts, net.Pins().Path())
 	}
 	if c.Network == nil {

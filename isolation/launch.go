@@ -3,6 +3,7 @@
 package isolation
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -33,6 +34,9 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		s.Tasks = append(s.Tasks, launch.File{FD: fd, Path: "tasks"})
 	}
 	for _, ns := range l.Join {
+		if l.bornIn(ns) {
+			continue
+		}
 		s.Join = append(s.Join, launch.Join{
 			File: launch.File{FD: ns.FD(), Path: ns.String()}, Kind: launch.Namespaces(ns.Kind().Flag()),
 		})
@@ -85,6 +89,24 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return p, done, nil
+}
+
+// bornIn reports whether the process is born in ns rather than joins it: in a
+// new user namespace it has no right over those of the machine.
+func (l *Launch) bornIn(ns *namespaces.Handle) bool {
+	return l.New.Has(namespaces.User) && ns.Kind() == namespaces.Network
+}
+
+// start clones the process.
+func (l *Launch) start(ctx context.Context, p *launch.Program) (*launch.Child, error) {
+	for _, ns := range l.Join {
+		if l.bornIn(ns) {
+			return p.StartOn(ctx, func(birth func()) error {
+				return namespaces.Do(func() error { birth(); return nil }, ns)
+			})
+		}
+	}
+	return p.Start(ctx)
 }
 
 // files are the descriptors' numbers. They are valid until done is called.

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"agent":     childAgent,
 		"serve":     childServe,
 		"net-agent": childNetAgent,
+		"net-root":  childNetRoot,
 		"reaper":    childReaper,
 		"spin": func([]string) int {
 			for {

@@ -165,7 +165,7 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if err := c.Save(saved); err != nil {
 		return err
 	}
-	child, err := program.Start(ctx)
+	child, err := l.start(ctx, program)
 	if err != nil {
 		return errors.Join(err, c.Save(b.saved))
 	}

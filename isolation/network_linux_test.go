@@ -176,7 +176,6 @@ func TestNetwork(t *testing.T) {
 func TestNetworkInvalid(t *testing.T) {
 	for name, change := range map[string]func(*isolation.Spec){
 		"twice": func(s *isolation.Spec) { s.Namespaces.Network = isolation.NamespaceNew },
-		"user":  func(s *isolation.Spec) { s.Namespaces.User = isolation.NamespaceNew },
 		"dns": func(s *isolation.Spec) {
 			s.Network.DNS.Search = []string{"a"}
 			s.Namespaces.Mount = isolation.NamespaceHost
@@ -185,11 +184,6 @@ func TestNetworkInvalid(t *testing.T) {
 		"address": func(s *isolation.Spec) { s.Network.Interfaces[0].Addrs = []netip.Prefix{{}} },
 	} {
 		s := routed(t, "web")
-		s.Namespaces.UIDMap = namespaces.IDMaps{{Count: 1}}
-		s.Namespaces.GIDMap = namespaces.IDMaps{{Count: 1}}
-		if name != "user" {
-			s.Namespaces.UIDMap, s.Namespaces.GIDMap = nil, nil
-		}
 		change(&s)
 		assert.ErrorIs(t, s.Validate(), isolation.ErrInvalid, name)
 	}

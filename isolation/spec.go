@@ -39,9 +39,10 @@ type Spec struct {
 	Namespaces Namespaces        `json:"namespaces,omitzero"`
 
 	// Network is the sandbox's network; the zero value leaves it to Namespaces.
-	// Addresses, ports and limits of bandwidth are its own; a network namespace
-	// that is made for it belongs to the machine, so it cannot be had together
-	// with a new user namespace.
+	// Addresses, ports and limits of bandwidth are its own. Its network namespace
+	// is there before its processes are and belongs to the machine also if they
+	// have a new user namespace: root in there uses the network, on every port and
+	// for echo requests too, but changes nothing about it, its limits above all.
 	Network netns.Spec `json:"network,omitzero"`
 
 	// Root is a root file system of the sandbox's own; the zero value leaves it
@@ -254,8 +255,6 @@ func (s Spec) validateNetwork() []error {
 	case mode == "":
 	case s.Namespaces.Network != NamespaceDefault:
 		bad("namespaces.network says something else")
-	case s.Namespaces.User == NamespaceNew:
-		bad("a network of the machine cannot be joined from a new user namespace")
 	}
 	if !s.Network.DNS.IsZero() && !s.Namespaces.kinds().Has(namespaces.Mount) {
 		bad("dns needs a mount namespace for its files")

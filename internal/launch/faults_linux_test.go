@@ -442,3 +442,20 @@ func TestMissingProgram(t *testing.T) {
 		assert.ErrorIs(t, err, want)
 	}
 }
+
+// A child that has no thread to be born from is an error, and one whose thread
+// could not be brought back has been born.
+func TestStartOn(t *testing.T) {
+	testutil.CheckLeaks(t)
+	p := program(t, Spec{Files: []int{-1, -1, -1}}, "exit", "0")
+	refused := errors.New("refused")
+	_, err := p.StartOn(t.Context(), func(func()) error { return refused })
+	assert.ErrorIs(t, err, refused)
+	_, err = p.StartOn(t.Context(), func(func()) error { return nil })
+	assert.Error(t, err)
+	c, err := p.StartOn(t.Context(), func(birth func()) error { birth(); return refused })
+	require.NoError(t, err)
+	_, err = c.Wait()
+	require.NoError(t, err)
+	require.NoError(t, c.PIDFD.Close())
+}

@@ -40,6 +40,11 @@ func (*Program) String() string { return "" }
 // Start returns [ErrNotSupported].
 func (*Program) Start(context.Context) (*Child, error) { return nil, errOther }
 
+// StartOn returns [ErrNotSupported].
+func (*Program) StartOn(context.Context, func(birth func()) error) (*Child, error) {
+	return nil, errOther
+}
+
 // Wait returns [ErrNotSupported].
 func (*Child) Wait() (Status, error) { return Status{}, errOther }
 

@@ -49,13 +49,19 @@ type Child struct {
 // killed while in execve itself may count as started; [Child.Wait] tells.
 //
 // Linux 5.9.
-func (p *Program) Start(ctx context.Context) (*Child, error) {
+func (p *Program) Start(ctx context.Context) (*Child, error) { return p.StartOn(ctx, nil) }
+
+// StartOn is Start with a say in the thread that the child is born from: on calls
+// birth once, on a thread with the namespaces that the child is to inherit, and
+// returns when that has. It is for those that a child in a new user namespace has
+// no right to join. An error of on counts only if it did not call birth.
+func (p *Program) StartOn(ctx context.Context, on func(birth func()) error) (*Child, error) {
 	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
 		f.arena.free()
 		return nil, &StepError{Step: p.text(0), Err: err}
 	}
-	go f.run()
+	go f.runOn(on)
 	select {
 	case <-f.done:
 		return f.land()
@@ -70,11 +76,26 @@ type flight struct {
 	arena   *arena
 	errno   uintptr // of clone3
 	mapErr  error
+	lost    error         // there was no thread to be born from
 	done    chan struct{} // the child has left our memory, all the above is final
 }
 
-func (f *flight) run() {
+func (f *flight) run() { f.runOn(nil) }
+
+// runOn has the child born from a thread of on's choice.
+func (f *flight) runOn(on func(birth func()) error) {
 	defer close(f.done)
+	if on == nil {
+		f.birth()
+		return
+	}
+	f.lost = errors.New("no thread to be born from")
+	if err := on(func() { f.lost = nil; f.birth() }); f.lost != nil && err != nil {
+		f.lost = err
+	}
+}
+
+func (f *flight) birth() {
 	if f.program.crosses {
 		holdDumpable()
 		defer releaseDumpable()
@@ -101,6 +122,9 @@ const notBegun = 1<<31 - 1
 func (f *flight) land() (*Child, error) {
 	defer f.arena.free()
 	h, p := f.arena.header(), f.program
+	if f.lost != nil {
+		return nil, &StepError{Step: p.text(0), Err: f.lost}
+	}
 	if f.errno != 0 {
 		return nil, &StepError{Step: p.text(0), Err: cloneError(syscall.Errno(f.errno))}
 	}
