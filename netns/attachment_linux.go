@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/caisson-run/caisson/internal/rtnl"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/vishvananda/netlink"
 )
@@ -74,8 +75,12 @@ func (a *Attachment) make(ctx context.Context) error {
 	if err := a.lead(ctx); err != nil {
 		return err
 	}
-	for _, p := range a.plugs {
-		if err := a.shape(ctx, p, p.Bandwidth, true); err != nil {
+	for i, p := range a.plugs {
+		has := Bandwidth{}
+		if i == 0 {
+			has = a.warm.like.limits
+		}
+		if err := a.shapeNew(ctx, p, has); err != nil {
 			return err
 		}
 	}
@@ -183,36 +188,40 @@ func (a *Attachment) connect(ctx context.Context) error {
 // connectVeth makes a pair, or takes over the one that waits in the namespace.
 func (a *Attachment) connectVeth(ctx context.Context, p *plug) error {
 	machine := a.network.machine
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr, attrs.Flags = p.machine, p.machineMAC, net.FlagUp
-	if p.Bridge != "" {
-		bridge, err := do(ctx, machine, "look at", p.Bridge, func(s *netlink.Handle) (netlink.Link, error) {
-			return s.LinkByName(p.Bridge)
-		})
-		if err != nil {
-			return err
-		}
-		if bridge.Type() != "bridge" {
-			return &namespaces.InvalidError{Field: "bridge", Value: p.Bridge, Reason: "a link of kind " + bridge.Type()}
-		}
-		attrs.MasterIndex = bridge.Attrs().Index
-		if p.MTU == 0 {
-			p.MTU = bridge.Attrs().MTU
-		}
+	like := likeness{isolated: a.spec.Isolated, hairpin: len(a.spec.Ports) > 0, mtu: p.MTU, limits: p.Bandwidth}
+	if like.bridge = p.Bridge; p.Bridge == "" {
+		like.isolated, like.hairpin = false, false
+	} else if mtu, err := a.findBridge(ctx, p, &like); err != nil {
+		return err
+	} else if p.MTU == 0 {
+		p.MTU, like.mtu = mtu, mtu
 	}
-	attrs.MTU = p.MTU
 	alias := a.network.alias(a.owner)
 	if w := a.warm; w.machineIndex != 0 && p == a.plugs[0] {
 		p.machineIndex, p.insideIndex, p.machineMAC = w.machineIndex, w.insideIndex, w.machineMAC
 		take := func() error {
 			_, err := once(ctx, machine, "take", p.machine, func(s *netlink.Handle) (struct{}, error) {
-				return struct{}{}, a.takeVeth(s, p, attrs, alias)
+				end := rtnl.Link{Name: p.machine, Alias: alias, MTU: w.newMTU(p.MTU), Master: like.index, Up: true}
+				if err := machine.direct.SetLink(p.machineIndex, end); err != nil {
+					return struct{}{}, err
+				}
+				return struct{}{}, setPort(s, byIndex(p.machineIndex), like, w.like)
 			})
 			return err
 		}
-		return a.network.retry(ctx, a.owner, p.machine, take(), take)
+		if err := a.network.retry(ctx, a.owner, p.machine, take(), take); err != nil {
+			return err
+		}
+		a.network.warm.learn(like)
+		if p.name == warmName {
+			return nil
+		}
+		return a.inside.setLink(ctx, p.insideIndex, rtnl.Link{Name: p.name})
 	}
 	add := func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr, attrs.Flags = p.machine, p.machineMAC, net.FlagUp
+		attrs.MasterIndex, attrs.MTU = like.index, p.MTU
 		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.name, PeerHardwareAddr: p.mac, PeerMTU: uint32(p.MTU),
 			PeerNamespace: netlink.NsFd(a.ns.FD())}
 		index, err := once(ctx, machine, "make", p.machine, func(s *netlink.Handle) (int, error) {
@@ -222,59 +231,56 @@ func (a *Attachment) connectVeth(ctx context.Context, p *plug) error {
 			if err := s.LinkSetAlias(veth, alias); err != nil {
 				return 0, err
 			}
-			return veth.Index, a.setPort(s, veth, attrs)
+			return veth.Index, setPort(s, veth, like, likeness{})
 		})
 		p.machineIndex = index
 		return err
 	}
-	return a.network.retry(ctx, a.owner, p.machine, add(), add)
-}
-
-// takeVeth gives a prepared pair its owner's name and place.
-func (a *Attachment) takeVeth(s *netlink.Handle, p *plug, attrs netlink.LinkAttrs, alias string) error {
-	end := byIndex(p.machineIndex)
-	steps := []func() error{
-		func() error { return s.LinkSetAlias(end, alias) },
-		func() error { return s.LinkSetName(end, p.machine) },
-		func() error {
-			if attrs.MTU == 0 || attrs.MTU == defaultMTU {
-				return nil
-			}
-			return s.LinkSetMTU(end, attrs.MTU)
-		},
-		func() error {
-			if attrs.MasterIndex == 0 {
-				return nil
-			}
-			return s.LinkSetMasterByIndex(end, attrs.MasterIndex)
-		},
-		func() error { return a.setPort(s, end, attrs) },
-		func() error { return s.LinkSetUp(end) },
+	if err := a.network.retry(ctx, a.owner, p.machine, add(), add); err != nil {
+		return err
 	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
+	if p == a.plugs[0] {
+		a.network.warm.learn(like)
 	}
 	return nil
 }
 
-// setPort tells the bridge about its new port: to keep the sandbox from others that
-// are isolated, and to send back where it came from what a sandbox sends to its
-// own published port.
-func (a *Attachment) setPort(s *netlink.Handle, end netlink.Link, attrs netlink.LinkAttrs) error {
-	if attrs.MasterIndex == 0 {
-		return nil
+// findBridge looks for the bridge of a veth, and returns its MTU.
+func (a *Attachment) findBridge(ctx context.Context, p *plug, like *likeness) (mtu int, err error) {
+	if w := a.warm.like; w.bridge == p.Bridge {
+		if like.index, mtu, err = a.network.machine.direct.Index(p.Bridge); err == nil && like.index == w.index {
+			return mtu, nil // and known to be a bridge
+		}
 	}
-	if len(a.spec.Ports) > 0 {
-		if err := s.LinkSetHairpin(end, true); err != nil {
+	bridge, err := do(ctx, a.network.machine, "look at", p.Bridge, func(s *netlink.Handle) (netlink.Link, error) {
+		return s.LinkByName(p.Bridge)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if bridge.Type() != "bridge" {
+		return 0, &namespaces.InvalidError{Field: "bridge", Value: p.Bridge, Reason: "a link of kind " + bridge.Type()}
+	}
+	like.index = bridge.Attrs().Index
+	return bridge.Attrs().MTU, nil
+}
+
+// setPort tells the bridge about its port, where that is not so yet: to keep the
+// sandbox from others that are isolated, and to send back where it came from what a
+// sandbox sends to its own published port.
+func setPort(s *netlink.Handle, end netlink.Link, want, has likeness) error {
+	if has.index != want.index { // a port that was just made is neither
+		has.isolated, has.hairpin = false, false
+	}
+	if want.hairpin != has.hairpin {
+		if err := s.LinkSetHairpin(end, want.hairpin); err != nil {
 			return err
 		}
 	}
-	if !a.spec.Isolated {
+	if want.isolated == has.isolated {
 		return nil
 	}
-	return noKind("isolated port of a bridge", s.LinkSetIsolated(end, true))
+	return noKind("isolated port of a bridge", s.LinkSetIsolated(end, want.isolated))
 }
 
 // connectChild makes a macvlan or ipvlan in the namespace.

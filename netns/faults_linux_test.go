@@ -377,36 +377,6 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-func TestWarm(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.Warm = 2 })
-	l.bridge()
-	for i := range 3 {
-		spec := bridged()
-		if i == 2 { // which lowers that of the bridge
-			spec.Interfaces[0].Name, spec.Interfaces[0].MTU = "net0", 1300
-		}
-		require.Eventually(t, func() bool { return len(l.warm.ready) > 0 }, testutil.Patience(10*time.Second), time.Millisecond)
-		a := l.create(fmt.Sprint("w", i), spec)
-		assert.NotZero(t, a.warm.machineIndex)
-		link, err := a.Inside().Link(l.ctx, spec.Interfaces[0].name(0))
-		require.NoError(t, err)
-		want := 1500
-		if i == 2 {
-			want = 1300
-		}
-		assert.Equal(t, want, link.MTU)
-		serve(t, a, "warm")
-		reach(t, "machine", l.machine, a, "warm")
-	}
-	// Other kinds of networks take a prepared namespace, too.
-	require.Eventually(t, func() bool { return len(l.warm.ready) > 0 }, testutil.Patience(10*time.Second), time.Millisecond)
-	a := l.create("lo", Spec{Mode: ModeNew})
-	links, err := a.Inside().Links(l.ctx)
-	require.NoError(t, err)
-	require.Len(t, links, 1)
-	assert.True(t, links[0].Up)
-}
-
 // The namespaces are where ip-netns(8) would see them: files of a shared mount.
 func TestPinsAreShared(t *testing.T) {
 	l := newLab(t, nil)

@@ -21,7 +21,7 @@ type Handle struct {
 	dev    *kernfs.File // /proc/net/dev of the namespace
 	socket *netlink.Handle
 
-	counters *rtnl.Socket // of queues
+	direct *rtnl.Socket // for what is done often, or has to be fast
 
 	turn   chan struct{} // has room for one: whoever put it there uses the socket
 	closed chan struct{}
@@ -50,7 +50,7 @@ func Open(ns *namespaces.Handle) (*Handle, error) {
 		if h.dev, err = dir.Open("dev", os.O_RDONLY); err != nil {
 			return err
 		}
-		if h.counters, err = rtnl.Open(); err != nil {
+		if h.direct, err = rtnl.Open(); err != nil {
 			return err
 		}
 		h.socket, err = netlink.NewHandle(syscall.NETLINK_ROUTE)
@@ -87,7 +87,7 @@ func (h *Handle) Close() error {
 		close(h.closed)
 		h.freeSocket()
 	})
-	return errors.Join(h.dev.Close(), h.counters.Close())
+	return errors.Join(h.dev.Close(), h.direct.Close())
 }
 
 // freeSocket closes the socket of a closed handle, unless somebody still uses

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
+	"github.com/caisson-run/caisson/internal/rtnl"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/vishvananda/netlink"
 )
@@ -94,7 +95,7 @@ func (a *Attachment) configure(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return struct{}{}, err
 			}
-			if err := configureLink(s, p); err != nil {
+			if err := a.configureLink(s, p); err != nil {
 				return struct{}{}, &LinkError{p.name, err}
 			}
 		}
@@ -110,35 +111,48 @@ func (a *Attachment) configure(ctx context.Context) error {
 }
 
 // configureLink finds the link, and sets it up with its addresses.
-func configureLink(s *netlink.Handle, p *plug) error {
-	waited := p.insideIndex != 0 // in a prepared namespace
-	if !waited {
-		name := p.name
-		if p.Kind == Physical {
-			name = p.Parent
-		}
-		link, err := s.LinkByName(name)
-		if err != nil {
+func (a *Attachment) configureLink(s *netlink.Handle, p *plug) error {
+	if p.insideIndex != 0 { // it waited in a prepared namespace
+		end := rtnl.Link{MAC: p.mac, MTU: a.warm.newMTU(p.MTU), Up: true}
+		if err := a.inside.direct.SetLink(p.insideIndex, end); err != nil {
 			return err
 		}
-		p.insideIndex = link.Attrs().Index
+		return addAddrs(s, p)
 	}
+	name := p.name
+	if p.Kind == Physical {
+		name = p.Parent
+	}
+	found, err := s.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	p.insideIndex = found.Attrs().Index
 	link := byIndex(p.insideIndex)
-	if waited && p.name != warmName || p.Kind == Physical && p.name != p.Parent {
-		if err := s.LinkSetName(link, p.name); err != nil {
-			return err
+	if p.Kind == Physical {
+		if p.name != p.Parent {
+			if err := s.LinkSetName(link, p.name); err != nil {
+				return err
+			}
+		}
+		if p.mac != nil {
+			if err := s.LinkSetHardwareAddr(link, p.mac); err != nil {
+				return err
+			}
+		}
+		if p.MTU != 0 {
+			if err := s.LinkSetMTU(link, p.MTU); err != nil {
+				return err
+			}
 		}
 	}
-	if (waited || p.Kind == Physical) && p.mac != nil {
-		if err := s.LinkSetHardwareAddr(link, p.mac); err != nil {
-			return err
-		}
+	if err := addAddrs(s, p); err != nil {
+		return err
 	}
-	if waited && p.MTU != 0 && p.MTU != defaultMTU || p.Kind == Physical && p.MTU != 0 {
-		if err := s.LinkSetMTU(link, p.MTU); err != nil {
-			return err
-		}
-	}
+	return s.LinkSetUp(link)
+}
+
+func addAddrs(s *netlink.Handle, p *plug) error {
 	for _, addr := range p.addrs {
 		if p.routed() {
 			addr = single(addr.Addr())
@@ -149,11 +163,11 @@ func configureLink(s *netlink.Handle, p *plug) error {
 			// it can be used at once.
 			a.Flags = syscall.IFA_F_NODAD
 		}
-		if err := s.AddrAdd(link, a); err != nil {
+		if err := s.AddrAdd(byIndex(p.insideIndex), a); err != nil {
 			return err
 		}
 	}
-	return s.LinkSetUp(link)
+	return nil
 }
 
 // addRoutes adds the routes over one link.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/caisson-run/caisson/internal/rtnl"
 	"github.com/vishvananda/netlink"
 )
 
@@ -122,6 +123,14 @@ func (h *Handle) SetUp(ctx context.Context, name string) error {
 // [Handle.SetUp].
 func (h *Handle) SetDown(ctx context.Context, name string) error {
 	return h.set(ctx, "set down", name, (*netlink.Handle).LinkSetDown)
+}
+
+// setLink changes several things of the link of that index at once.
+func (h *Handle) setLink(ctx context.Context, index int, l rtnl.Link) error {
+	_, err := once(ctx, h, "set", l.Name, func(*netlink.Handle) (struct{}, error) {
+		return struct{}{}, h.direct.SetLink(index, l)
+	})
+	return err
 }
 
 func (h *Handle) set(ctx context.Context, op, name string, set func(*netlink.Handle, netlink.Link) error) error {

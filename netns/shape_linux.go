@@ -37,27 +37,52 @@ func (a *Attachment) SetBandwidth(ctx context.Context, name string, b Bandwidth)
 	if !b.Ingress.IsZero() && p.Kind != Veth {
 		return &namespaces.UnsupportedError{Feature: "ingress limit of a " + string(p.Kind), Reason: "it has no end on the machine"}
 	}
-	return a.shape(ctx, p, b, false)
+	return a.shape(ctx, p, b)
 }
 
-// shape sets the limits of an interface; fresh says that it was made just now.
-func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth, fresh bool) error {
+// shapeNew sets the limits of an interface that was made just now, or was made
+// ready with the limits of has.
+func (a *Attachment) shapeNew(ctx context.Context, p *plug, has Bandwidth) error {
+	for _, end := range []struct {
+		h         *Handle
+		index     int
+		name      string
+		want, has Limit
+	}{
+		{a.network.machine, p.machineIndex, p.machine, p.Bandwidth.Ingress, has.Ingress},
+		{a.inside, p.insideIndex, p.name, p.Bandwidth.Egress, has.Egress},
+	} {
+		switch {
+		case end.want == end.has:
+			continue
+		case end.want.IsZero():
+			end.want = Unlimited()
+		}
+		if err := setLimit(ctx, end.h, end.index, end.name, end.want, end.has.IsZero()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shape changes the limits of an interface.
+func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth) error {
 	before := Limit{}
 	if !b.Ingress.IsZero() {
 		var err error
-		if !b.Egress.IsZero() && !fresh {
+		if !b.Egress.IsZero() {
 			if before, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
 				return err
 			}
 		}
-		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, fresh); err != nil {
+		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, false); err != nil {
 			return err
 		}
 	}
 	if b.Egress.IsZero() {
 		return nil
 	}
-	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, fresh)
+	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, false)
 	if err != nil && !before.IsZero() {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
@@ -207,7 +232,7 @@ func (a *Attachment) Stat(name string, st *InterfaceStats) error {
 // queue reads the counters of a queueing discipline; one that does not exist
 // counts nothing.
 func (h *Handle) queue(index int, name string, handle uint32, q *Queue) error {
-	c, err := h.counters.Qdisc(index, handle)
+	c, err := h.direct.Qdisc(index, handle)
 	return h.queued(name, q, c, err)
 }
 

@@ -166,7 +166,7 @@ func (s *Shaper) Remove(ctx context.Context, id uint16) error {
 // Stat reads the counters of a class into q, without allocating. A class that
 // does not exist counts nothing.
 func (s *Shaper) Stat(id uint16, q *Queue) error {
-	c, err := s.h.counters.Class(s.index, netlink.MakeHandle(shapeHandle>>16, id))
+	c, err := s.h.direct.Class(s.index, netlink.MakeHandle(shapeHandle>>16, id))
 	return s.h.queued(s.cfg.Link, q, c, err)
 }
 

@@ -3,12 +3,14 @@
 package netns
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"net"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/vishvananda/netlink"
@@ -17,9 +19,23 @@ import (
 // warmPool keeps some namespaces ready. A nil pool has none.
 type warmPool struct {
 	ready chan *prepared
-	low   chan struct{} // has room for one: there are few
+	low   chan struct{} // has room for one: there are few, or there is something to learn
 	stop  context.CancelFunc
 	ended chan struct{}
+
+	mu   sync.Mutex
+	like likeness
+}
+
+// likeness is what the machine's end of a veth has, besides a name: what one that
+// waits can have before anybody needs it. The zero likeness is a link that was
+// just made.
+type likeness struct {
+	bridge            string
+	index             int // of the bridge
+	mtu               int
+	isolated, hairpin bool
+	limits            Bandwidth
 }
 
 // prepared is a namespace that is pinned nowhere: it ends with the process.
@@ -30,6 +46,7 @@ type prepared struct {
 	// A veth whose end inside is warmName; 0: none.
 	machineIndex, insideIndex int
 	machineMAC                net.HardwareAddr
+	like                      likeness
 }
 
 const (
@@ -68,18 +85,26 @@ func newWarmPool(machine *Handle, size int) *warmPool {
 	return w
 }
 
-// fill makes namespaces whenever there are few. If the kernel refuses, it waits for
-// the next time; who needs a namespace meanwhile makes it, and hears why that fails.
+// fill makes namespaces whenever there are few, like the last network that was
+// made. If the kernel refuses, it waits for the next time; who needs a namespace
+// meanwhile makes it, and hears why that fails.
 func (w *warmPool) fill(ctx context.Context, machine *Handle) {
 	defer close(w.ended)
-	for {
-		for len(w.ready) < cap(w.ready) {
-			p, err := prepare(ctx)
-			if err != nil {
-				break
+	for known := false; ; {
+		like := w.wanted()
+		if !known && like != (likeness{}) {
+			known = true
+			for range len(w.ready) { // those from before
+				_ = w.take().close()
 			}
-			if err := p.addVeth(ctx, machine); err != nil {
-				_ = p.close()
+		}
+		for len(w.ready) < cap(w.ready) {
+			p, err := prepareLike(ctx, machine, like)
+			if err != nil && like != (likeness{}) { // the bridge is gone, say
+				like = likeness{}
+				p, err = prepareLike(ctx, machine, like)
+			}
+			if err != nil {
 				break
 			}
 			w.ready <- p // nobody else puts any in
@@ -92,16 +117,81 @@ func (w *warmPool) fill(ctx context.Context, machine *Handle) {
 	}
 }
 
+func (w *warmPool) wanted() likeness {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.like
+}
+
+// learn has the next ones made like a network that was made.
+func (w *warmPool) learn(like likeness) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	first := w.like == likeness{}
+	w.like = like
+	w.mu.Unlock()
+	if first && like != (likeness{}) {
+		w.wake()
+	}
+}
+
 // refill is called when a network was made: not before, as the making of the next
 // would take the kernel's lock from it, and not for each, for the same reason.
 func (w *warmPool) refill() {
 	if w == nil || len(w.ready) > cap(w.ready)/2 {
 		return
 	}
+	w.wake()
+}
+
+func (w *warmPool) wake() {
 	select {
 	case w.low <- struct{}{}:
 	default:
 	}
+}
+
+// prepareLike makes a namespace with a veth.
+func prepareLike(ctx context.Context, machine *Handle, like likeness) (*prepared, error) {
+	p, err := prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.like = like
+	if err = p.addVeth(ctx, machine); err == nil {
+		err = p.shape(ctx, machine)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// shape sets the limits of a pair that nobody uses yet.
+func (p *prepared) shape(ctx context.Context, machine *Handle) error {
+	for _, end := range []struct {
+		h     *Handle
+		index int
+		limit Limit
+	}{{machine, p.machineIndex, p.like.limits.Ingress}, {p.inside, p.insideIndex, p.like.limits.Egress}} {
+		if end.limit.IsZero() {
+			continue
+		}
+		if err := setLimit(ctx, end.h, end.index, warmName, end.limit, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newMTU is the MTU that a veth of the pair has to get, 0 if it has it.
+func (p *prepared) newMTU(want int) int {
+	if want = cmp.Or(want, defaultMTU); want == cmp.Or(p.like.mtu, defaultMTU) {
+		return 0
+	}
+	return want
 }
 
 // addVeth makes a pair of which nobody is the owner yet: it ends with the
@@ -110,10 +200,13 @@ func (p *prepared) addVeth(ctx context.Context, machine *Handle) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = linkPrefix + "-" + strings.ToLower(rand.Text()[:maxName-len(linkPrefix)-1])
 	p.machineMAC = randomMAC()
-	attrs.HardwareAddr = p.machineMAC
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: warmName, PeerNamespace: netlink.NsFd(p.ns.FD())}
+	attrs.HardwareAddr, attrs.MTU, attrs.MasterIndex = p.machineMAC, p.like.mtu, p.like.index
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: warmName, PeerMTU: uint32(p.like.mtu), PeerNamespace: netlink.NsFd(p.ns.FD())}
 	index, err := once(ctx, machine, "make", attrs.Name, func(s *netlink.Handle) (int, error) {
 		err := s.LinkAdd(veth)
+		if err == nil {
+			err = setPort(s, veth, p.like, likeness{})
+		}
 		return veth.Index, err
 	})
 	if err != nil {

@@ -84,3 +84,14 @@ func attribute(b []byte) (kind uint16, value, rest []byte, ok bool) {
 	}
 	return binary.NativeEndian.Uint16(b[2:]) & typeMask, b[4:size], b[min((size+3)&^3, len(b)):], true
 }
+
+// appendAttribute writes a struct nlattr, and value with its padding.
+func appendAttribute(b []byte, kind uint16, value []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = append(b, value...)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}

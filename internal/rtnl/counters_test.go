@@ -10,17 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// attr writes a struct nlattr, and value without its padding.
-func attr(b []byte, kind uint16, value []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, value...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
 // message is what the kernel sends of c.
 func message(c Counters) []byte {
 	le := binary.NativeEndian
@@ -29,8 +18,8 @@ func message(c Counters) []byte {
 	for _, n := range []uint32{c.Waiting, c.Backlog, c.Drops, 0, c.Overlimits} {
 		queue = le.AppendUint32(queue, n)
 	}
-	stats := attr(attr(attr(nil, statsBasic, basic), statsPkt64, le.AppendUint64(nil, c.Packets)), statsQueue, queue)
-	return attr(attr(nil, 1, []byte("tbf\x00")), tcaStats2|0x8000, stats)
+	stats := appendAttribute(appendAttribute(appendAttribute(nil, statsBasic, basic), statsPkt64, le.AppendUint64(nil, c.Packets)), statsQueue, queue)
+	return appendAttribute(appendAttribute(nil, 1, []byte("tbf\x00")), tcaStats2|0x8000, stats)
 }
 
 func TestParse(t *testing.T) {

@@ -22,3 +22,17 @@ func (*Socket) Qdisc(int, uint32) (Counters, error) { return Counters{}, errOthe
 
 // Class is not supported here.
 func (*Socket) Class(int, uint32) (Counters, error) { return Counters{}, errOther }
+
+// Link is what SetLink makes of a link.
+type Link struct {
+	Name, Alias string
+	MAC         []byte
+	MTU, Master int
+	Up          bool
+}
+
+// SetLink is not supported here.
+func (*Socket) SetLink(int, Link) error { return errOther }
+
+// Index is not supported here.
+func (*Socket) Index(string) (int, int, error) { return 0, 0, errOther }

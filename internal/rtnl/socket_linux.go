@@ -16,7 +16,7 @@ type Socket struct {
 	mu  sync.Mutex
 	fd  int
 	seq uint32
-	req [unix.SizeofNlMsghdr + sizeofTcmsg]byte
+	req []byte // kept, so that asking does not allocate
 	buf [8192]byte
 }
 
@@ -58,40 +58,50 @@ func (s *Socket) Class(link int, handle uint32) (Counters, error) {
 	return s.ask(unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, link, handle)
 }
 
-func (s *Socket) ask(get, answer uint16, link int, handle uint32) (Counters, error) {
+func (s *Socket) ask(get, answer uint16, link int, handle uint32) (c Counters, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fd < 0 {
-		return Counters{}, os.ErrClosed
-	}
-	s.seq++
+	tcm := s.begin(get, unix.NLM_F_ECHO, sizeofTcmsg) // the answer is a notification, which is otherwise for listeners only
 	le := binary.NativeEndian
-	le.PutUint32(s.req[0:], uint32(len(s.req)))
-	le.PutUint16(s.req[4:], get)
-	// ECHO: the answer is a notification, which is otherwise for listeners only.
-	le.PutUint16(s.req[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_ECHO)
-	le.PutUint32(s.req[8:], s.seq)
-	tcm := s.req[unix.SizeofNlMsghdr:]
 	le.PutUint32(tcm[4:], uint32(int32(link)))
 	le.PutUint32(tcm[8:], handle)
-	if err := retry(func() error { _, err := unix.Write(s.fd, s.req[:]); return err }); err != nil {
-		return Counters{}, os.NewSyscallError("write", err)
+	if err := s.send(answer, &c); err != nil {
+		return Counters{}, err
+	}
+	return c, nil
+}
+
+// begin starts a request, and returns its zeroed body of that size.
+func (s *Socket) begin(kind, flags uint16, size int) []byte {
+	s.seq++
+	s.req = append(s.req[:0], make([]byte, unix.SizeofNlMsghdr+size)...)
+	le := binary.NativeEndian
+	le.PutUint16(s.req[4:], kind)
+	le.PutUint16(s.req[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags)
+	le.PutUint32(s.req[8:], s.seq)
+	return s.req[unix.SizeofNlMsghdr:]
+}
+
+// send sends the request that was begun, and takes the counters of the answer, if
+// there is one, and the kernel's word.
+func (s *Socket) send(answer uint16, c *Counters) error {
+	if s.fd < 0 {
+		return os.ErrClosed
+	}
+	binary.NativeEndian.PutUint32(s.req, uint32(len(s.req)))
+	if err := retry(func() error { _, err := unix.Write(s.fd, s.req); return err }); err != nil {
+		return os.NewSyscallError("write", err)
 	}
 	// The kernel has answered by now, with the counters and then with the end of
 	// the request.
-	var c Counters
 	for {
 		var n int
 		err := retry(func() (err error) { n, err = unix.Read(s.fd, s.buf[:]); return err })
 		if err != nil {
-			return Counters{}, os.NewSyscallError("read", err)
+			return os.NewSyscallError("read", err)
 		}
-		end, err := s.read(s.buf[:n], answer, &c)
-		if err != nil {
-			return Counters{}, err
-		}
-		if end {
-			return c, nil
+		if end, err := s.read(s.buf[:n], answer, c); end || err != nil {
+			return err
 		}
 	}
 }
