@@ -13,6 +13,7 @@ import (
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 )
 
 // Firewall is a table of its own. It implements [netns.Firewall], and is safe for
@@ -25,6 +26,7 @@ type Firewall struct {
 	closed chan struct{}
 	once   sync.Once
 	conn   *nftables.Conn
+	asks   *netlink.Conn // what the library has no call for
 }
 
 // Open makes the table of c, or takes over the one of an earlier process: the
@@ -56,13 +58,15 @@ func Open(ctx context.Context, c Config) (*Firewall, error) {
 	// that it opens now is all that has to be inside.
 	var err error
 	if doErr := namespaces.Do(func() error {
-		f.conn, err = nftables.New(options...)
+		if f.conn, err = nftables.New(options...); err == nil {
+			f.asks, err = netlink.Dial(netfilter, nil)
+		}
 		return nil
 	}, machine); doErr != nil {
 		err = doErr
 	}
 	if err != nil {
-		return nil, explain("open", err)
+		return nil, errors.Join(explain("open", err), f.Close())
 	}
 	if err := f.do(ctx, "make", func() error { return f.build(c.Masquerade) }); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -108,7 +112,12 @@ func (f *Firewall) release() {
 func (f *Firewall) free() {
 	select {
 	case f.turn <- struct{}{}: // and never taken out again
-		_ = f.conn.CloseLasting()
+		if f.conn != nil {
+			_ = f.conn.CloseLasting()
+		}
+		if f.asks != nil {
+			_ = f.asks.Close()
+		}
 	default:
 	}
 }
@@ -143,23 +152,39 @@ func (f *Firewall) Set(ctx context.Context, owner string, r netns.Rules) error {
 		if err != nil {
 			return err
 		}
+		var add, drop [setCount][]nftables.SetElement
 		for _, e := range have {
 			if !slices.Contains(want, e.element) {
-				if err := f.conn.SetDeleteElements(f.sets[e.set], []nftables.SetElement{e.raw()}); err != nil {
-					return err
-				}
+				drop[e.set] = append(drop[e.set], e.raw())
 			}
 		}
 		for _, e := range want {
-			if slices.ContainsFunc(have, func(o owned) bool { return o.element == e }) {
-				continue
+			if !slices.ContainsFunc(have, func(o owned) bool { return o.element == e }) {
+				add[e.set] = append(add[e.set], owned{e, owner}.raw())
 			}
-			if err := f.conn.SetAddElements(f.sets[e.set], []nftables.SetElement{owned{e, owner}.raw()}); err != nil {
+		}
+		return f.change(drop, add)
+	})
+}
+
+// change is one transaction, with as few messages as possible: the kernel answers
+// each, and what does not fit into the socket is lost.
+func (f *Firewall) change(drop, add [setCount][]nftables.SetElement) error {
+	for id, set := range f.sets {
+		if len(drop[id]) > 0 {
+			if err := f.conn.SetDeleteElements(set, drop[id]); err != nil {
 				return err
 			}
 		}
-		return f.conn.Flush()
-	})
+	}
+	for id, set := range f.sets {
+		if len(add[id]) > 0 {
+			if err := f.conn.SetAddElements(set, add[id]); err != nil {
+				return err
+			}
+		}
+	}
+	return f.conn.Flush()
 }
 
 // Remove takes the owner's rules away. None is nil.
@@ -169,12 +194,11 @@ func (f *Firewall) Remove(ctx context.Context, owner string) error {
 		if err != nil || len(have) == 0 {
 			return err
 		}
+		var drop [setCount][]nftables.SetElement
 		for _, e := range have {
-			if err := f.conn.SetDeleteElements(f.sets[e.set], []nftables.SetElement{e.raw()}); err != nil {
-				return err
-			}
+			drop[e.set] = append(drop[e.set], e.raw())
 		}
-		return f.conn.Flush()
+		return f.change(drop, [setCount][]nftables.SetElement{})
 	})
 }
 
@@ -211,8 +235,35 @@ func (e owned) raw() nftables.SetElement {
 	return s
 }
 
-// of reads the elements of the owners that match.
+// of reads the elements of the owners that match, as they are between two
+// transactions: the kernel hands long sets out in parts, and what others change
+// meanwhile may be in none of them.
 func (f *Firewall) of(match func(owner string) bool) ([]owned, error) {
+	for range attempts {
+		before, err := f.generation()
+		if err != nil {
+			return nil, err
+		}
+		all, err := f.read(match)
+		if err != nil {
+			return nil, err
+		}
+		after, err := f.generation()
+		if err != nil {
+			return nil, err
+		}
+		if before == after {
+			return all, nil
+		}
+	}
+	return nil, netns.ErrInterrupted
+}
+
+// attempts bounds how often elements are read again. Whoever changes rules all that
+// time leaves no state to report.
+const attempts = 20
+
+func (f *Firewall) read(match func(owner string) bool) ([]owned, error) {
 	var all []owned
 	for id, set := range f.sets {
 		list, err := f.conn.GetSetElements(set)
