@@ -332,7 +332,7 @@ func TestRepeat(t *testing.T) {
 	assert.Equal(t, syscall.EPERM, explain(syscall.EPERM))
 }
 
-// While addresses come and go, a list is either whole or an error.
+// While addresses come and go, a list is either whole or an error (fault 51).
 func TestListsThatChange(t *testing.T) {
 	ctx := root(t)
 	h, ns := fresh(t)

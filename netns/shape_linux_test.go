@@ -84,7 +84,8 @@ func rateOf(count func() uint64, during time.Duration, least float64) (rate floa
 }
 
 // Both directions keep the rate that was asked for within a tenth, and a change
-// takes hold on a connection that lives on.
+// takes hold on a connection that lives on. No ifb is made for it, so none can be
+// missing (fault 53).
 func TestRates(t *testing.T) {
 	l := newLab(t, nil)
 	l.bridge()
@@ -147,6 +148,13 @@ func TestRates(t *testing.T) {
 				t.Errorf("the connection ended: %v", err)
 			default:
 			}
+			for _, h := range []*Handle{l.Machine(), a.Inside()} {
+				links, err := h.Links(l.ctx)
+				require.NoError(t, err)
+				for _, link := range links {
+					assert.NotEqual(t, "ifb", link.Kind)
+				}
+			}
 		})
 	}
 }
@@ -196,8 +204,8 @@ func TestSetBandwidth(t *testing.T) {
 	assert.ErrorIs(t, a.SetBandwidth(ended, "", Bandwidth{Egress: Unlimited()}), context.Canceled)
 }
 
-// A queue of somebody else stays, and so does the other direction's limit (fault
-// 53).
+// A queue that was there already is somebody's and stays, and so does the other
+// direction's limit (fault 53).
 func TestForeignQueue(t *testing.T) {
 	l := newLab(t, nil)
 	l.bridge()

@@ -48,6 +48,18 @@ func (e *StepError) Error() string {
 // Unwrap gives the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
+// Refused is an error of the kernel with the rule that is behind it.
+type Refused struct {
+	Err    error
+	Reason string
+}
+
+// Error reads "no space left on device: there are as many namespaces as ...".
+func (e *Refused) Error() string { return e.Err.Error() + ": " + e.Reason }
+
+// Unwrap gives the kernel's error.
+func (e *Refused) Unwrap() error { return e.Err }
+
 // Killed is the end of a child by a signal.
 type Killed struct{ Signal syscall.Signal }
 

@@ -26,10 +26,11 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func([]string) int{
-		"report": report,
-		"look":   look,
-		"exit":   func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
-		"agent":  agent,
+		"report":   report,
+		"refusals": refusals,
+		"look":     look,
+		"exit":     func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
+		"agent":    agent,
 	})
 }
 

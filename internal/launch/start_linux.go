@@ -126,7 +126,7 @@ func (f *flight) land() (*Child, error) {
 		return nil, &StepError{Step: p.text(0), Err: f.lost}
 	}
 	if f.errno != 0 {
-		return nil, &StepError{Step: p.text(0), Err: cloneError(syscall.Errno(f.errno))}
+		return nil, &StepError{Step: p.text(0), Err: p.explain(cloneError(syscall.Errno(f.errno)))}
 	}
 	c := &Child{PID: int(h.pid), PIDFD: sys.NewFD(int(h.pidfd))}
 	if f.mapErr == nil && h.failed == 0 && int(h.index) == len(p.steps)-1 {
@@ -153,7 +153,7 @@ func (f *flight) failure(status Status, waitErr error) *StepError {
 	case h.failed&unwanted != 0:
 		cause = p.unwantedError(index, int(h.failed&^unwanted))
 	case h.failed != 0:
-		cause = syscall.Errno(h.failed)
+		cause = p.explain(syscall.Errno(h.failed))
 	case f.mapErr != nil && status.Signal == 0: // or it was killed, and therefore could not be given maps
 		cause = f.mapErr
 		for i, st := range p.steps {
@@ -273,7 +273,7 @@ func (f *flight) writeMaps() error {
 	var err error
 	for _, m := range f.program.maps {
 		path := fmt.Sprintf("/proc/%d/%s", h.pid, m.name)
-		if err = writeWhole(path, m.data); err != nil {
+		if err = refusedMap(writeWhole(path, m.data)); err != nil {
 			atomic.StoreUint32(&h.abort, 1)
 			break
 		}

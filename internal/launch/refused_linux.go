@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package launch
+
+import (
+	"bytes"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// restriction is the file with which AppArmor says that it takes the capabilities
+// of ordinary users' namespaces away again (Ubuntu 23.10).
+const restriction = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+
+// explain adds to an error about a new user namespace what it does not say: whose
+// rule it is, and what would help.
+func (p *Program) explain(err error) error {
+	if p.flags&unix.CLONE_NEWUSER == 0 {
+		return err
+	}
+	return refused(err, restriction)
+}
+
+func refused(err error, restriction string) error {
+	because := func(reason string) error { return &Refused{Err: err, Reason: reason} }
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return because("there are as many namespaces as /proc/sys/user/max_*_namespaces allows, here or further up, or 32 user namespaces inside each other")
+	case !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
+		return err
+	}
+	if text, rerr := os.ReadFile(restriction); rerr == nil && string(bytes.TrimSpace(text)) == "1" {
+		return because("AppArmor may restrict the user namespaces of this program: it needs a profile with \"userns,\", or " + restriction + " be 0")
+	}
+	return err
+}
+
+// refusedMap explains why the kernel refuses a map.
+func refusedMap(err error) error {
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return &Refused{Err: err, Reason: "without CAP_SETUID and CAP_SETGID over the caller's own user namespace a map is one line, of the caller's own id"}
+}
