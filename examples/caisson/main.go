@@ -31,6 +31,7 @@ import (
 	"syscall"
 
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/netns/nft"
 )
 
 // The exit statuses besides those of workloads.
@@ -51,6 +52,8 @@ type app struct {
 
 	config isolation.Config
 	json   bool
+
+	publish, masquerade bool // what the command line wants of the firewall
 }
 
 // command is one word of the command line.
@@ -154,10 +157,39 @@ func (a *app) dispatch(ctx context.Context, c command, args []string) error {
 }
 
 // host opens the sandboxes of the state directory, beside other invocations.
-func (a *app) host(ctx context.Context) (*isolation.Host, error) {
+func (a *app) host(ctx context.Context) (*host, error) {
 	cfg := a.config
 	cfg.Shared = true
-	return isolation.Open(ctx, cfg)
+	h := &host{}
+	var err error
+	if h.firewall, err = a.firewall(ctx); err != nil {
+		return nil, err
+	}
+	if h.firewall != nil {
+		cfg.Network.Firewall = h.firewall
+	}
+	if h.Host, err = isolation.Open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// host is one that may have a firewall.
+type host struct {
+	*isolation.Host
+	firewall *nft.Firewall
+}
+
+// Close frees both.
+func (h *host) Close() error {
+	var errs []error
+	if h.Host != nil {
+		errs = append(errs, h.Host.Close())
+	}
+	if h.firewall != nil {
+		errs = append(errs, h.firewall.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // sandbox finds one sandbox; done closes what was opened for it.

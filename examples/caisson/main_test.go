@@ -3,17 +3,42 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"testing"
 )
 
-// asCommand makes the test binary be the command that it tests.
-const asCommand = "CAISSON_TEST_COMMAND"
+// What the test binary is instead, where these are set.
+const (
+	asCommand = "CAISSON_TEST_COMMAND" // the command that it tests
+	asServer  = "CAISSON_TEST_SERVER"  // a program that answers on port 80 with this word
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
+	switch {
+	case os.Getenv(asCommand) != "":
 		main()
 		return
+	case os.Getenv(asServer) != "":
+		os.Exit(serve(os.Getenv(asServer)))
 	}
 	os.Exit(m.Run())
+}
+
+func serve(word string) int {
+	l, err := net.Listen("tcp", ":80")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		_, _ = io.WriteString(c, word)
+		_ = c.Close()
+	}
 }

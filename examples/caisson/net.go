@@ -31,6 +31,12 @@ func netFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 		return nil
 	})
 	bandwidthFlags(fs, &limits, apply)
+	fs.Func("publish", "`[ADDRESS:]HOST[:SANDBOX][/udp]`: a port of the machine that leads to one of the sandbox; may be repeated", func(s string) error {
+		p, err := netns.ParsePort(s)
+		spec.Network.Ports = append(spec.Network.Ports, p)
+		return err
+	})
+	fs.BoolVar(&spec.Network.Isolated, "isolated", false, "keep the sandbox apart from others that are isolated")
 	fs.Func("dns", "`ADDRESS` of a name server; may be repeated", func(s string) error {
 		a, err := netip.ParseAddr(s)
 		spec.Network.DNS.Servers = append(spec.Network.DNS.Servers, a)

@@ -32,7 +32,20 @@ func TestNetFlags(t *testing.T) {
 		assert.Equal(t, want, spec.Network)
 		require.NoError(t, spec.Network.Validate())
 	}
-	spec, _, _, err := parseSpec("--net", "join:web-1")
+	spec, _, _, err := parseSpec("--publish", "8080:80", "--net", "veth:ip=10.0.0.2/32", "--publish", "[2001:db8::1]:53/udp", "--isolated")
+	require.NoError(t, err)
+	assert.Equal(t, netns.Spec{Mode: netns.ModeNew, Isolated: true,
+		Interfaces: []netns.Interface{{Kind: netns.Veth, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32")}}},
+		Ports: []netns.Port{{Protocol: netns.TCP, Host: 8080, Sandbox: 80},
+			{Protocol: netns.UDP, Host: 53, Sandbox: 53, Address: netip.MustParseAddr("2001:db8::1")}}}, spec.Network)
+	assert.True(t, needsFirewall(spec.Network))
+	spec, _, _, err = parseSpec("--net", "veth:bridge=br0", "--isolated")
+	require.NoError(t, err)
+	assert.False(t, needsFirewall(spec.Network), "the bridge does it")
+	spec, _, _, err = parseSpec("--publish", "80")
+	require.NoError(t, err)
+	require.Error(t, spec.Network.Validate(), "a port of what?")
+	spec, _, _, err = parseSpec("--net", "join:web-1")
 	require.NoError(t, err)
 	assert.Equal(t, netns.Spec{Mode: netns.ModeJoin, Join: "web-1"}, spec.Network)
 	spec, _, _, err = parseSpec("--net", "macvlan:parent=eth0,mode=private")
@@ -40,7 +53,7 @@ func TestNetFlags(t *testing.T) {
 	assert.Equal(t, []netns.Interface{{Kind: netns.Macvlan, Parent: "eth0", Submode: "private"}}, spec.Network.Interfaces)
 	for _, bad := range []string{
 		"--net veth:bridge", "--net veth:bridge=", "--net veth:x=1", "--net veth:ip=10.0.0.2", "--net veth:mtu=a", "--net veth:gw=x",
-		"--net join:", "--net tun:", "--net-rate 5", "--net-egress x", "--dns x",
+		"--net join:", "--net tun:", "--net-rate 5", "--net-egress x", "--dns x", "--publish x", "--publish 0", "--publish 80:",
 	} {
 		_, _, _, err := parseSpec(strings.Fields(bad)...)
 		assert.Error(t, err, bad)

@@ -21,9 +21,9 @@ import (
 const cleanupTime = 30 * time.Second
 
 func runCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
-	spec := startFlags(fs)
+	spec := a.startFlags(fs)
 	return func(ctx context.Context, ids, argv []string) error {
-		if err := complete(spec, ids, argv); err != nil {
+		if err := a.complete(spec, ids, argv); err != nil {
 			return err
 		}
 		err := a.run(ctx, *spec)
@@ -36,26 +36,27 @@ func runCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []stri
 }
 
 func createCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
-	spec := startFlags(fs)
+	spec := a.startFlags(fs)
 	log := fs.String("log", "", "`FILE` to append standard output and error to; /dev/null by default")
 	return func(ctx context.Context, ids, argv []string) error {
-		if err := complete(spec, ids, argv); err != nil {
+		if err := a.complete(spec, ids, argv); err != nil {
 			return err
 		}
 		return a.create(ctx, *spec, *log)
 	}
 }
 
-func startFlags(fs *flag.FlagSet) *isolation.Spec {
+func (a *app) startFlags(fs *flag.FlagSet) *isolation.Spec {
 	spec := &isolation.Spec{}
 	specFlags(fs, spec)
+	fs.BoolVar(&a.masquerade, "masquerade", false, "give what all sandboxes of this --root send to other machines the machine's address, from now on")
 	limitFlags(fs, &spec.Resources)
 	return spec
 }
 
 // complete fills in what is not a flag, and refuses what makes no sense before
 // the machine is looked at.
-func complete(spec *isolation.Spec, ids, argv []string) (err error) {
+func (a *app) complete(spec *isolation.Spec, ids, argv []string) (err error) {
 	if spec.ID, err = one(ids); err != nil {
 		return err
 	}
@@ -66,11 +67,12 @@ func complete(spec *isolation.Spec, ids, argv []string) (err error) {
 	if err := spec.Validate(); err != nil {
 		return &usageError{err}
 	}
+	a.publish = needsFirewall(spec.Network)
 	return nil
 }
 
 // start makes a sandbox and starts its process. If that fails, nothing is left.
-func (a *app) start(ctx context.Context, host *isolation.Host, spec isolation.Spec, files ...*os.File) (*isolation.Sandbox, error) {
+func (a *app) start(ctx context.Context, host *host, spec isolation.Spec, files ...*os.File) (*isolation.Sandbox, error) {
 	// Create would return a sandbox that exists with an equal spec; here that
 	// is somebody else's, not to be destroyed if it cannot be started again.
 	switch _, err := host.Sandbox(ctx, spec.ID); {

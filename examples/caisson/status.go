@@ -113,7 +113,10 @@ func cleanCommand(a *app, _ *flag.FlagSet) func(context.Context, []string, []str
 		if err != nil {
 			return err
 		}
-		return errors.Join(host.Remove(ctx), host.Close())
+		if err = host.Remove(ctx); err == nil && host.firewall != nil {
+			err = host.firewall.Delete(ctx)
+		}
+		return errors.Join(err, host.Close())
 	}
 }
 
