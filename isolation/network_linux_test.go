@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -20,9 +19,9 @@ import (
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
+	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/vishvananda/netlink"
 )
 
 // childServe answers connections to port 80 with its name, what its files say, and
@@ -52,29 +51,10 @@ func childServe(args []string) int {
 func networked(t *testing.T) (isolation.Config, *namespaces.Handle) {
 	testutil.CheckLeaks(t)
 	testutil.Require(t, testutil.Root, testutil.NetAdmin)
-	machine, err := namespaces.Create(namespaces.Network)
-	require.NoError(t, err)
+	machine := nettest.Machine(t, "192.0.2.1/32") // an address to speak from
 	path := filepath.Join(t.TempDir(), "machine")
 	require.NoError(t, machine.Pin(path))
-	t.Cleanup(func() {
-		assert.NoError(t, namespaces.Unpin(path))
-		assert.NoError(t, machine.Close())
-	})
-	h, err := netns.Open(machine)
-	require.NoError(t, err)
-	require.NoError(t, h.SetUp(deadline(t), netns.Loopback))
-	require.NoError(t, h.Close())
-	require.NoError(t, namespaces.Do(func() error { // an address to speak from
-		lo, err := netlink.LinkByName(netns.Loopback)
-		if err != nil {
-			return err
-		}
-		addr, err := netlink.ParseAddr("192.0.2.1/32")
-		if err != nil {
-			return err
-		}
-		return netlink.AddrAdd(lo, addr)
-	}, machine))
+	t.Cleanup(func() { assert.NoError(t, namespaces.Unpin(path)) })
 	cfg := config(t)
 	cfg.NetworkNamespace = path
 	cfg.Network = netns.Config{
@@ -95,18 +75,9 @@ func routed(t *testing.T, id string, args ...string) isolation.Spec {
 
 // ask connects to the sandbox from the machine.
 func ask(t *testing.T, from *namespaces.Handle, addr netip.Addr) string {
-	var text []byte
-	require.NoError(t, namespaces.Do(func() error {
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(addr.String(), "80"), testutil.Patience(5*time.Second))
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(testutil.Patience(5 * time.Second)))
-		text, err = io.ReadAll(c)
-		return err
-	}, from))
-	return string(text)
+	text, err := nettest.Read(from, net.JoinHostPort(addr.String(), "80"), testutil.Patience(5*time.Second))
+	require.NoError(t, err)
+	return text
 }
 
 func TestNetwork(t *testing.T) {

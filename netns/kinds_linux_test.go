@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -31,10 +32,10 @@ func (l *lab) hardware(name string) netlink.Link {
 func TestLoopbackOnly(t *testing.T) {
 	l := newLab(t, nil)
 	a := l.create("lo", Spec{Mode: ModeNew})
-	listen(t, a.Namespace(), "tcp", "127.0.0.1:80", "lo")
-	got, err := dial(a.Namespace(), "tcp", "127.0.0.1:80", testutil.Patience(5*time.Second))
+	nettest.Serve(t, a.Namespace(), "127.0.0.1:80", "lo")
+	got, _, err := nettest.Ask(a.Namespace(), "tcp", "127.0.0.1:80", testutil.Patience(5*time.Second))
 	require.NoError(t, err)
-	assert.Equal(t, "lo ping", got)
+	assert.Equal(t, "lo", got)
 	assert.Empty(t, a.Interfaces())
 	_, err = a.plugNamed("")
 	assert.ErrorIs(t, err, os.ErrNotExist)

@@ -4,8 +4,6 @@ package netns
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -38,8 +37,7 @@ var (
 
 func newLab(t testing.TB, change func(*Config)) *lab {
 	ctx := root(t)
-	machine, err := namespaces.Create(namespaces.Network)
-	require.NoError(t, err)
+	machine := nettest.Machine(t)
 	dir := t.TempDir()
 	l := &lab{t: t, ctx: ctx, machine: machine, cfg: Config{
 		Scope: "test", Machine: machine, Pins: filepath.Join(dir, "pins"), State: filepath.Join(dir, "state"),
@@ -48,9 +46,9 @@ func newLab(t testing.TB, change func(*Config)) *lab {
 	if change != nil {
 		change(&l.cfg)
 	}
+	var err error
 	l.Network, err = OpenNetwork(ctx, l.cfg)
 	require.NoError(t, err)
-	require.NoError(t, l.Machine().SetUp(ctx, Loopback))
 	t.Cleanup(func() {
 		removed, err := l.Sweep(ctx, func(string) bool { return false })
 		assert.NoError(t, err, "%v", removed)
@@ -59,46 +57,12 @@ func newLab(t testing.TB, change func(*Config)) *lab {
 		assert.Empty(t, owners)
 		assert.NoError(t, l.Pins().Discard())
 		assert.NoError(t, l.Close())
-		assert.NoError(t, machine.Close())
 	})
 	return l
 }
 
 // bridge makes br0 with the gateways' addresses.
-func (l *lab) bridge() {
-	l.sysctl("net/ipv6/conf/default/accept_dad", "0")
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "br0"
-	_, err := once(l.ctx, l.Machine(), "make", "br0", func(s *netlink.Handle) (struct{}, error) {
-		b := &netlink.Bridge{LinkAttrs: attrs}
-		if err := s.LinkAdd(b); err != nil {
-			return struct{}{}, err
-		}
-		for _, p := range []PoolConfig{pool4, pool6} {
-			a := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))}
-			if p.Gateway.Is6() {
-				a.Flags = 2 // IFA_F_NODAD
-			}
-			if err := s.AddrAdd(b, a); err != nil {
-				return struct{}{}, err
-			}
-		}
-		return struct{}{}, s.LinkSetUp(b)
-	})
-	require.NoError(l.t, err)
-}
-
-// sysctl sets a parameter of the test's own machine.
-func (l *lab) sysctl(key, value string) {
-	require.NoError(l.t, namespaces.Do(func() error {
-		return os.WriteFile("/proc/sys/"+key, []byte(value), 0)
-	}, l.machine))
-}
-
-func (l *lab) forward() {
-	l.sysctl("net/ipv4/ip_forward", "1")
-	l.sysctl("net/ipv6/conf/all/forwarding", "1")
-}
+func (l *lab) bridge() { nettest.Bridge(l.t, l.machine, "br0", "10.7.0.1/24", "fd07::1/64") }
 
 // create makes a network that is destroyed when the test ends.
 func (l *lab) create(owner string, spec Spec) *Attachment {
@@ -116,76 +80,6 @@ func routed() Spec {
 	return Spec{Mode: ModeNew, Interfaces: []Interface{{Kind: Veth, Pools: []string{"four", "six"}}}}
 }
 
-// listen answers every connection in ns with word and what it said.
-func listen(t testing.TB, ns *namespaces.Handle, network, addr, word string) {
-	require.NoError(t, namespaces.Do(func() error {
-		if strings.HasPrefix(network, "udp") {
-			c, err := net.ListenPacket(network, addr)
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { _ = c.Close() })
-			go func() {
-				buf := make([]byte, 100)
-				for {
-					n, from, err := c.ReadFrom(buf)
-					if err != nil {
-						return
-					}
-					_, _ = c.WriteTo(append([]byte(word+" "), buf[:n]...), from)
-				}
-			}()
-			return nil
-		}
-		l, err := net.Listen(network, addr)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				buf := make([]byte, 4) // io.Copy would keep pipes
-				_, _ = io.ReadFull(c, buf)
-				_, _ = io.WriteString(c, word+" "+string(buf))
-				_ = c.Close()
-			}
-		}()
-		return nil
-	}, ns))
-}
-
-// dial says "ping" from ns, and returns the answer.
-func dial(ns *namespaces.Handle, network, addr string, patience time.Duration) (answer string, err error) {
-	err = namespaces.Do(func() error {
-		c, err := net.DialTimeout(network, addr, patience)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(patience))
-		if _, err := io.WriteString(c, "ping"); err != nil {
-			return err
-		}
-		buf := make([]byte, 100)
-		var n int
-		if strings.HasPrefix(network, "udp") {
-			n, err = c.Read(buf)
-		} else {
-			n, err = io.ReadFull(c, buf)
-			if errors.Is(err, io.ErrUnexpectedEOF) {
-				err = nil
-			}
-		}
-		answer = string(buf[:n])
-		return err
-	}, ns)
-	return answer, err
-}
-
 func at(a netip.Addr, port int) string { return net.JoinHostPort(a.String(), strconv.Itoa(port)) }
 
 // reach says that everybody in from reaches port 80 of a, by both families and
@@ -195,9 +89,9 @@ func reach(t *testing.T, what string, from *namespaces.Handle, a *Attachment, wo
 	require.NotEmpty(t, a.Addrs())
 	for _, addr := range a.Addrs() {
 		for _, network := range []string{"tcp", "udp"} {
-			got, err := dial(from, network, at(addr.Addr(), 80), testutil.Patience(5*time.Second))
+			got, _, err := nettest.Ask(from, network, at(addr.Addr(), 80), testutil.Patience(5*time.Second))
 			if assert.NoError(t, err, "%s: %s %s", what, network, addr) {
-				assert.Equal(t, word+" ping", got)
+				assert.Equal(t, word, got)
 			}
 		}
 	}
@@ -205,8 +99,7 @@ func reach(t *testing.T, what string, from *namespaces.Handle, a *Attachment, wo
 
 func serve(t *testing.T, a *Attachment, word string) {
 	for _, addr := range a.Addrs() {
-		listen(t, a.Namespace(), "tcp", at(addr.Addr(), 80), word)
-		listen(t, a.Namespace(), "udp", at(addr.Addr(), 80), word)
+		nettest.Serve(t, a.Namespace(), at(addr.Addr(), 80), word)
 	}
 }
 
@@ -218,12 +111,9 @@ func TestReachability(t *testing.T) {
 			if name == "bridged" {
 				l.bridge()
 			} else {
-				l.forward()
+				nettest.Forward(t, l.machine)
 				// The machine speaks from an address of its own.
-				lo := byIndex(loopbackIndex)
-				for _, p := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
-					require.NoError(t, l.Machine().socket.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix(p)), Flags: 2}))
-				}
+				nettest.Up(t, l.machine, Loopback, "192.0.2.1/32", "2001:db8::1/128")
 			}
 			a, b := l.create("a", spec), l.create("b", spec)
 			serve(t, a, "a")
@@ -232,15 +122,15 @@ func TestReachability(t *testing.T) {
 			reach(t, "b to a", b.Namespace(), a, "a")
 			reach(t, "a to itself", a.Namespace(), a, "a")
 			reach(t, "machine to a", l.machine, a, "a")
-			listen(t, l.machine, "tcp", ":80", "machine")
+			nettest.Serve(t, l.machine, ":80", "machine")
 			up := []string{"192.0.2.1", "2001:db8::1"}
 			if name == "bridged" {
 				up = []string{"10.7.0.1", "fd07::1"}
 			}
 			for _, addr := range up {
-				got, err := dial(a.Namespace(), "tcp", net.JoinHostPort(addr, "80"), testutil.Patience(5*time.Second))
+				got, _, err := nettest.Ask(a.Namespace(), "tcp", net.JoinHostPort(addr, "80"), testutil.Patience(5*time.Second))
 				require.NoError(t, err, addr)
-				assert.Equal(t, "machine ping", got)
+				assert.Equal(t, "machine", got)
 			}
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/caisson-run/caisson/isolation/cni"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
+	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -72,8 +73,7 @@ func newLab(t *testing.T) *lab {
 	if _, err := exec.LookPath("iptables"); err != nil {
 		testutil.Skip(t, "cni-plugins", "%v", err)
 	}
-	machine, err := namespaces.Create(namespaces.Network)
-	require.NoError(t, err)
+	machine := nettest.Machine(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "machine")
 	require.NoError(t, machine.Pin(path))
@@ -83,17 +83,9 @@ func newLab(t *testing.T) *lab {
 		Pins: filepath.Join(dir, "pins"), NetworkNamespace: path}
 	pins, err := netns.OpenPins(l.cfg.Pins)
 	require.NoError(t, err)
-	h, err := netns.Open(machine)
-	require.NoError(t, err)
-	require.NoError(t, h.SetUp(l.ctx(), netns.Loopback))
-	require.NoError(t, h.Close())
-	require.NoError(t, namespaces.Do(func() error { // addresses can be used at once
-		return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
-	}, machine))
 	t.Cleanup(func() {
 		assert.NoError(t, pins.Discard())
 		assert.NoError(t, namespaces.Unpin(path))
-		assert.NoError(t, machine.Close())
 	})
 	return l
 }
@@ -152,18 +144,7 @@ func (l *lab) start(h *isolation.Host, s isolation.Spec) *isolation.Sandbox {
 
 // ask connects from the machine.
 func (l *lab) ask(addr string) (text string, err error) {
-	err = namespaces.Do(func() error {
-		c, err := net.DialTimeout("tcp", addr, testutil.Patience(5*time.Second))
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(testutil.Patience(5 * time.Second)))
-		b, err := io.ReadAll(c)
-		text = string(b)
-		return err
-	}, l.machine)
-	return text, err
+	return nettest.Read(l.machine, addr, testutil.Patience(5*time.Second))
 }
 
 // nothing says that no trace of a sandbox is left, but for bridges.
