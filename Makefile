@@ -8,7 +8,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e cni vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net vm bench bench-check bench-deps fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,7 +17,7 @@ demo: ## build and run examples/quickstart on this machine
 	@go build -o bin/quickstart ./examples/quickstart
 	@bin/quickstart
 
-test: deps test-fast lint e2e cni vm ## everything: install what is missing, check, test here, test on all kernels
+test: deps test-fast lint e2e net vm ## everything: install what is missing, check, test here, test on all kernels
 
 colocate: ## a real service beside real batch work, with and without elastic; COLOCATE="-rounds 3"
 	@need=; for t in redis-server:redis-server stress-ng:stress-ng; do command -v $${t%%:*} >/dev/null || need="$$need $${t#*:}"; done; \
@@ -66,17 +66,17 @@ e2e: ## take charge of containers of Docker, runc, crun and LXC
 	fi; \
 	CAISSON_E2E=1 CAISSON_VM_HAS="$$has" $(GOTEST) --packages ./test/e2e -- -count=1
 
-# COMMAND:PACKAGE of what the tests of isolation/cni run.
-CNI = /usr/lib/cni/bandwidth:containernetworking-plugins iptables:iptables
+# COMMAND:PACKAGE of what the tests of networks run.
+NET = /usr/lib/cni/bandwidth:containernetworking-plugins iptables:iptables iperf3:iperf3
 
-cni: ## run CNI plugins for sandboxes (isolation/cni, a module of its own)
-	@need=; for t in $(CNI); do command -v $${t%:*} >/dev/null || need="$$need $${t#*:}"; done; has=cni-plugins; \
+net: ## run CNI plugins for sandboxes (isolation/cni, a module of its own), and measure limits with iperf3
+	@need=; for t in $(NET); do command -v $${t%:*} >/dev/null || need="$$need $${t#*:}"; done; has=cni-plugins,iperf3; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then has=; \
 	elif [ -n "$$need" ]; then \
 		set -x; apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
 	fi; \
-	cd isolation/cni && CAISSON_VM_HAS="$$has" go test -count=1 ./...
+	export CAISSON_VM_HAS="$$has"; go test -count=1 -run TestIperf3 ./netns && cd isolation/cni && go test -count=1 ./...
 
 vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)

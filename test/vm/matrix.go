@@ -86,6 +86,7 @@ var (
 // absent are classes that no environment offers, each for a reason.
 var absent = []string{
 	"pidfd.exit", // Linux 6.15
+	"iperf3",     // a program of Debian's; TestRates is the same without
 	"e2e",        // whole lives of other people's containers, with a Go toolchain
 }
 
