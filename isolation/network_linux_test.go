@@ -19,6 +19,7 @@ import (
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
+	"github.com/caisson-run/caisson/netns/nft"
 	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -179,20 +180,28 @@ func TestNetworkFails(t *testing.T) {
 // killed.
 func childNetAgent(args []string) int {
 	ctx := context.Background()
-	h, err := isolation.Open(ctx, netAgentConfig(args))
+	cfg, firewall, err := netAgentConfig(ctx, args)
+	var h *isolation.Host
+	if err == nil {
+		h, err = isolation.Open(ctx, cfg)
+	}
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	fmt.Println("begun")
 	for i := 0; ; i++ {
-		id := fmt.Sprint("web-", i%4)
-		s, err := h.Create(ctx, isolation.Spec{
-			ID:      id,
+		spec := isolation.Spec{
+			ID:      fmt.Sprint("web-", i%4),
 			Process: isolation.Process{Args: []string{os.Args[0], os.Args[1], "wait"}},
 			Network: netns.Spec{Mode: netns.ModeNew, Interfaces: []netns.Interface{{Kind: netns.Veth, Pools: []string{"lan"},
 				Bandwidth: netns.Bandwidth{Egress: netns.BitsPerSecond(1e8), Ingress: netns.BitsPerSecond(1e8)}}}},
-		})
+		}
+		if firewall != nil {
+			spec.Network.Isolated = true
+			spec.Network.Ports = []netns.Port{{Host: uint16(8000 + i%4), Sandbox: 80}}
+		}
+		s, err := h.Create(ctx, spec)
 		if err == nil {
 			err = s.Start(ctx)
 		}
@@ -206,11 +215,25 @@ func childNetAgent(args []string) int {
 	}
 }
 
-func netAgentConfig(args []string) isolation.Config {
-	return isolation.Config{Root: args[0], Parent: args[1], NetworkNamespace: args[2], Network: netns.Config{
+// netAgentConfig is the host's, with a firewall where the kernel has nftables.
+func netAgentConfig(ctx context.Context, args []string) (isolation.Config, *nft.Firewall, error) {
+	cfg := isolation.Config{Root: args[0], Parent: args[1], NetworkNamespace: args[2], Network: netns.Config{
 		Pins: args[3], Warm: 1,
 		Pools: []netns.PoolConfig{{Name: "lan", Subnet: netip.MustParsePrefix("10.7.0.0/24"), Quarantine: time.Millisecond}},
 	}}
+	machine, err := namespaces.OpenPath(args[2])
+	if err != nil {
+		return cfg, nil, err
+	}
+	defer machine.Close()
+	firewall, err := nft.Open(ctx, nft.Config{Scope: "test", Machine: machine})
+	if errors.Is(err, netns.ErrNotSupported) {
+		return cfg, nil, nil
+	}
+	if err == nil {
+		cfg.Network.Firewall = firewall
+	}
+	return cfg, firewall, err
 }
 
 // Killed at any moment, an agent's networks are adopted or removed by the next
@@ -218,6 +241,11 @@ func netAgentConfig(args []string) isolation.Config {
 func TestNetworkAfterKill(t *testing.T) {
 	cfg, machine := networked(t)
 	args := []string{cfg.Root, cfg.Parent, cfg.NetworkNamespace, cfg.Network.Pins}
+	later, firewall, err := netAgentConfig(deadline(t), args)
+	require.NoError(t, err)
+	if firewall != nil {
+		defer firewall.Close()
+	}
 	rounds := testutil.Soak(8)
 	if testutil.Emulated() {
 		rounds = 3
@@ -239,7 +267,7 @@ func TestNetworkAfterKill(t *testing.T) {
 
 		var h *isolation.Host
 		require.Eventually(t, func() bool {
-			h, err = isolation.Open(deadline(t), netAgentConfig(args))
+			h, err = isolation.Open(deadline(t), later)
 			return !errors.Is(err, isolation.ErrLocked) // by a child that is on its way to exec
 		}, testutil.Patience(10*time.Second), 10*time.Millisecond)
 		require.NoError(t, err)
@@ -249,7 +277,9 @@ func TestNetworkAfterKill(t *testing.T) {
 		// What was adopted is whole: everyone has an address, and no two the same.
 		seen := map[netip.Prefix]bool{}
 		machineEnds := 0
+		var ids []string
 		for s := range h.Sandboxes(nil) {
+			ids = append(ids, s.ID())
 			require.Len(t, s.Interfaces(), 1)
 			require.Len(t, s.Interfaces()[0].Addrs, 1, s.ID())
 			addr := s.Interfaces()[0].Addrs[0]
@@ -259,6 +289,11 @@ func TestNetworkAfterKill(t *testing.T) {
 			if st, err := s.Check(deadline(t)); assert.NoError(t, err) && st.State == isolation.StateCreated {
 				assert.NoError(t, s.Start(deadline(t)), "and can be started")
 			}
+		}
+		if firewall != nil {
+			owners, err := firewall.Owners(deadline(t))
+			require.NoError(t, err)
+			assert.ElementsMatch(t, ids, owners)
 		}
 		m, err := netns.Open(machine)
 		require.NoError(t, err)
@@ -284,9 +319,14 @@ func TestNetworkAfterKill(t *testing.T) {
 		require.NoError(t, h.Close())
 		require.NoError(t, m.Close())
 	}
-	h := openWith(t, netAgentConfig(args))
+	h := openWith(t, later)
 	for s := range h.Sandboxes(nil) {
 		require.NoError(t, s.Destroy(deadline(t)))
+	}
+	if firewall != nil {
+		owners, err := firewall.Owners(deadline(t))
+		require.NoError(t, err)
+		assert.Empty(t, owners)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -275,4 +276,41 @@ func TestReopen(t *testing.T) {
 	assert.ErrorIs(t, again.Remove(l.ctx, "web"), os.ErrClosed)
 	_, err = Open(l.ctx, Config{Scope: "../x"})
 	assert.ErrorIs(t, err, netns.ErrInvalid)
+}
+
+// Networks with ports and isolation come and go, several at a time, and leave no
+// rule. CAISSON_SOAK=2000 makes it as long as it has to be for a release.
+func TestSoak(t *testing.T) {
+	l := newLab(t)
+	count, workers := testutil.Soak(48), 8
+	if testutil.Emulated() {
+		count = 16
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range count / workers {
+				owner := "w" + strconv.Itoa(w)
+				spec := netns.Spec{Mode: netns.ModeNew, Isolated: true, Ports: []netns.Port{{Host: uint16(8000 + w), Sandbox: 80}},
+					Interfaces: []netns.Interface{{Kind: netns.Veth, Addrs: []netip.Prefix{
+						netip.MustParsePrefix("10.8.1." + strconv.Itoa(w+1) + "/32"), netip.MustParsePrefix("fd08::1:" + strconv.Itoa(w+1) + "/128")}}}}
+				if i%2 == 1 {
+					spec.Interfaces[0].Bridge = "br0"
+				}
+				a, err := l.network.Create(context.Background(), owner, spec)
+				if !assert.NoError(t, err) {
+					return
+				}
+				assert.NoError(t, a.Close())
+				assert.NoError(t, l.network.Destroy(context.Background(), owner))
+			}
+		})
+	}
+	wg.Wait()
+	left, err := l.firewall.read(func(string) bool { return true })
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	links, err := l.network.Machine().Links(l.ctx)
+	require.NoError(t, err)
+	assert.Len(t, links, 3, "lo, up0, br0")
 }
