@@ -3,7 +3,9 @@
 package cgroups
 
 import (
+	"errors"
 	"strings"
+	"syscall"
 
 	"github.com/caisson-run/caisson/internal/devfilter"
 )
@@ -20,6 +22,9 @@ const programPrefix = "program "
 // rules are not loaded again. What others have attached is replaced.
 func (p *planner) devicesV2(d Devices) error {
 	old, err := p.read(ControllerDevices, devicesBPF)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || isAbsent(err) {
+		return &UnsupportedError{Feature: "devices", Reason: "this kernel has no device programs (CONFIG_CGROUP_BPF)", Err: err}
+	}
 	if err != nil {
 		return err
 	}

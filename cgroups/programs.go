@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/caisson-run/caisson/internal/devfilter"
 )
@@ -26,9 +25,6 @@ func (p *programs) close() {
 
 func (p *programs) read(n *node) (string, error) {
 	found, err := devfilter.Attached(n.dir.FD())
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) {
-		return "", &UnsupportedError{Feature: "devices", Reason: "this kernel has no device programs (CONFIG_CGROUP_BPF)", Err: err}
-	}
 	if err != nil {
 		return "", p.failed("read", n, "", err)
 	}

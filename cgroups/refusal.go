@@ -41,6 +41,8 @@ func refusal(c *Change, err error) error {
 		hint = "there is no such device"
 	case is(syscall.EOPNOTSUPP) && c.Knob == "io.weight":
 		return &UnsupportedError{Feature: c.Knob, Reason: "io.cost is not enabled on the device, and it does not use the bfq scheduler", Err: err}
+	case is(syscall.EPERM) && c.File == devicesBPF:
+		hint = "a device program needs CAP_BPF or CAP_SYS_ADMIN, and before Linux 5.11 room in RLIMIT_MEMLOCK"
 	case is(syscall.EPERM) && c.Controller == ControllerDevices:
 		hint = "the parent group does not allow it"
 	}
