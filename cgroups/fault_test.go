@@ -5,6 +5,7 @@ package cgroups_test
 import (
 	"context"
 	"io"
+	"io/fs"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +34,8 @@ var cgroupfsFaults = []struct {
 	{"no group can be made", noMkdir},
 	{"a group of the name is there", alreadyThere},
 	{"processes above groups", internalProcesses},
+	{"threads below", threadedAbove},
+	{"another's files", notOurs},
 	{"the tree is full", treeLimits},
 	{"the kernel makes something else of it", coerced},
 	{"interrupted, short and late", shortWrites},
@@ -40,6 +43,7 @@ var cgroupfsFaults = []struct {
 	{"blocked", blocked},
 	{"killed by its limit at once", oomAfterExit},
 	{"devices that change under an update", onFake(devicesRepeated)},
+	{"no device programs", noPrograms},
 	{"no pressure", noPressure},
 	{"a process that does not die", stuckProcess},
 	{"frozen from outside", frozenOutside},
@@ -180,6 +184,50 @@ func alreadyThere(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	require.Equal(t, before, fake.Tree())
 }
 
+// threadedAbove: v2 has no memory limits below a group of threads, and what was
+// made on the way to that answer goes again.
+func threadedAbove(t *testing.T, fake *cgroupstest.Fake, _ *cgroups.Cgroup) {
+	require.NoError(t, fake.Mkdir("domain"))
+	require.NoError(t, fake.Mkdir("domain/threads"))
+	if fake.Root().Mode() != cgroups.Unified {
+		return
+	}
+	require.NoError(t, fake.Write("domain/threads", "cgroup.type", "threaded"))
+	before := fake.Tree()
+	_, err := fake.Root().Create("domain/threads/web", cgroups.ControllersOf(cgroups.ControllerMemory))
+	require.Error(t, err)
+	require.Equal(t, before, fake.Tree())
+	threads, err := fake.Root().Open("domain/threads")
+	require.NoError(t, err)
+	defer threads.Close()
+	_, err = threads.Procs(nil)
+	require.ErrorIs(t, err, cgroups.ErrNotSupported)
+}
+
+// notOurs: at the top of a delegation the kernel lets only its owner write
+// (nsdelegate, or another user's files).
+func notOurs(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	before := fake.Tree()
+	for _, file := range []string{"memory.max", "memory.limit_in_bytes"} {
+		fake.Fail("web/"+file, syscall.EPERM)
+	}
+	_, err := c.Update(t.Context(), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(5)}, Memory: cgroups.Memory{Max: cgroups.Bytes(64 * mib)}})
+	require.ErrorIs(t, err, fs.ErrPermission)
+	var file *cgroups.FileError
+	require.ErrorAs(t, err, &file)
+	assert.Contains(t, file.Path, "web/memory.")
+	require.Equal(t, before, fake.Tree())
+	if c.Mode() != cgroups.Unified {
+		return
+	}
+	require.NoError(t, fake.Mkdir("parent"))
+	fake.Fail("parent/cgroup.subtree_control", syscall.EPERM)
+	before = fake.Tree()
+	_, err = fake.Root().Create("parent/child", 0)
+	require.ErrorIs(t, err, fs.ErrPermission)
+	require.Equal(t, before, fake.Tree())
+}
+
 func treeLimits(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	parent, err := fake.Root().Create("parent", 0)
 	require.NoError(t, err)
@@ -273,6 +321,29 @@ func blocked(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	require.NoError(t, <-done)
 }
 
+// noPrograms is a kernel or a user without BPF, on v2.
+func noPrograms(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	const file = "(bpf cgroup_device)"
+	want := cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(5)}, Devices: cgroups.AllowDevices(rule("c 1:3 r"))}
+	if c.Mode() != cgroups.Unified {
+		update(t, fake, c, want)
+		return
+	}
+	before := fake.Tree()
+	x := fake.Fail(file, syscall.EPERM)
+	_, err := c.Update(t.Context(), want)
+	require.ErrorIs(t, err, fs.ErrPermission)
+	require.ErrorContains(t, err, "CAP_BPF")
+	require.Equal(t, before, fake.Tree())
+	x.Lift()
+	for _, no := range []error{syscall.EINVAL, syscall.ENOSYS} {
+		x := fake.FailRead(file, no)
+		refused(t, fake, c, want, cgroups.ErrNotSupported)
+		x.Lift()
+	}
+	update(t, fake, c, want)
+}
+
 func stuckProcess(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	pids, err := c.Procs(nil)
 	require.NoError(t, err)
@@ -309,6 +380,7 @@ func TestFaultControllers(t *testing.T) {
 		"v1 without memory":  {cgroupstest.V1, cgroupstest.Machine{Without: []string{"memory"}}, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Max()}}},
 		"before cpu.idle":    {cgroupstest.V2, cgroupstest.Machine{Kernel: cgroupstest.Release{Major: 5, Minor: 10}}, cgroups.Resources{CPU: cgroups.CPU{Idle: cgroups.On}}},
 		"before burst":       {cgroupstest.V1, cgroupstest.Machine{Kernel: cgroupstest.Release{Major: 5, Minor: 10}}, cgroups.Resources{CPU: cgroups.CPU{Burst: cgroups.DurationOf(0)}}},
+		"no device programs": {cgroupstest.V2, cgroupstest.Machine{Without: []string{"(bpf cgroup_device)"}}, cgroups.Resources{Devices: cgroups.AllowDevices()}},
 		"swap not accounted": {cgroupstest.V1, cgroupstest.Machine{Without: []string{"memory.memsw.limit_in_bytes"}}, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(mib), Swap: cgroups.Bytes(0)}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,13 @@ func (r randomResources) use(groups []*fakeTree) {
 // plan must go through by the kernel's rules, leave nothing to change, and touch
 // only what is named. Then faults are injected at each of its writes.
 func TestPlanRandomWalk(t *testing.T) {
+	var applied, refused atomic.Int64
+	t.Cleanup(func() { // after the parallel ones
+		t.Logf("%d plans gone through, %d that the kernel refused", applied.Load(), refused.Load())
+		if !testutil.Emulated() {
+			assert.GreaterOrEqual(t, applied.Load(), int64(10_000))
+		}
+	})
 	for _, version := range []int{1, 2} {
 		for _, names := range [][]string{{"p"}, family} {
 			t.Run(fmt.Sprintf("v%d, groups: %d", version, len(names)), func(t *testing.T) {
@@ -220,6 +228,8 @@ func TestPlanRandomWalk(t *testing.T) {
 					}
 					t.Logf("%d plans, %d refused before anything was touched, %d by the kernel; %d faults, %d of them not restorable",
 						w.plans, w.refused, w.failed, w.faults, w.left)
+					applied.Add(int64(w.plans))
+					refused.Add(int64(w.failed))
 					assert.Greater(t, w.plans, rounds*5/12)
 					assert.Greater(t, w.faults, 10*w.plans)
 					assert.Greater(t, w.left, w.plans)

@@ -155,6 +155,25 @@ func TestUndoNeverKills(t *testing.T) {
 }
 
 // TestPlanRefuses is about what only a look at the group shows to be wrong.
+// TestPlanLargePages: what is written is a whole number of pages of 64 KiB, and
+// what the kernel has rounded already is not written again.
+func TestPlanLargePages(t *testing.T) {
+	const page, mib = 64 << 10, 1 << 20
+	for version, file := range map[int]string{1: limitV1, 2: maxFile} {
+		f := newFake(t, version)
+		want := Resources{Memory: Memory{Max: Bytes(64*mib + page - 1)}}
+		for _, writes := range []int{1, 0} {
+			changes, err := plan(page, []group{{f, "fake", &want}}, UpdateConfig{})
+			require.NoError(t, err)
+			require.Len(t, changes, writes)
+			require.NoError(t, apply(t.Context(), changes))
+			require.Equal(t, "67108864", f.files[file])
+		}
+		_, err := plan(page, []group{{f, "fake", &Resources{Memory: Memory{Max: Bytes(page - 1)}}}}, UpdateConfig{})
+		require.ErrorIs(t, err, ErrInvalid)
+	}
+}
+
 func TestPlanRefuses(t *testing.T) {
 	bare := func(version int, without ...string) *fakeTree {
 		f := newFake(t, version)

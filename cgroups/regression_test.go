@@ -63,17 +63,19 @@ var regressions = []struct {
 	{"runc-4841", "what is rounded to pages does not read back", onFake(pages)},
 }
 
-// elsewhere are the threads of the same list that no test here can be about, and
-// where they are met.
-var elsewhere = []struct{ threads, why string }{
-	{"runc-3579 runc-2812 lxd-13147", "gradual shrinking, which looks again at each step: TestShrinkThreads"},
-	{"k8s-129152 k8s-133012 enhancements-5368", "the kubelet's side of the same"},
-	{"containarium-1454 enhancements-2570", "memory.high as a resting value: a shrink leaves none behind that was not asked for, see shrink_test.go"},
-	{"moby-30121 runc-1605 runc-1917 runc-3708 runc-4568 runc-4612 systemd-25095 systemd-38648 k8s-104289", "systemd as the owner of the tree, which rewrites what it made"},
-	{"k8s-116826 k8s-132851 k8s-126033 containerd-13733", "races inside the kubelet and containerd"},
-	{"koordinator-2306 koordinator-3176", "two controllers of one embedder"},
-	{"oomd-117 systemd-36827 moby-29638", "removed groups that the kernel keeps: a matter of its own memory"},
-	{"dotnet-5323 datadog-agent-43760", "readers of weights: the conversion is the runtimes' own"},
+// elsewhere are the threads of the same list that a fake alone cannot show: the
+// test that is about them, or why there is none. test/arch sees to it that the
+// tests are there.
+var elsewhere = []struct{ threads, test, why string }{
+	{"runc-3579 runc-2812 lxd-13147", "cgroups.TestShrinkThreads", "a look before the write, and then the write"},
+	{"containarium-1454 enhancements-2570", "cgroups.TestShrinkGradual", "memory.high as a resting value that nobody asked for"},
+	{"moby-30121 runc-1605 runc-1917 systemd-25095 systemd-38648 k8s-104289", "test/e2e.TestSystemdTakesBack", "systemd writes the files of its units"},
+	{"runc-3708 runc-4568 runc-4612", "test/e2e.TestSystemdDelegated", "a daemon-reload takes device rules away"},
+	{"koordinator-2306 koordinator-3176", "isolation.TestClaim", "two controllers of one embedder"},
+	{"dotnet-5323 datadog-agent-43760", "cgroups/runtimespec.TestSharesAsPublished", "weights are read back by the formula by which they were made"},
+	{"k8s-129152 k8s-133012 enhancements-5368", "", "the kubelet's side of smaller memory limits"},
+	{"k8s-116826 k8s-132851 k8s-126033 containerd-13733", "", "races inside the kubelet and containerd"},
+	{"oomd-117 systemd-36827 moby-29638", "", "removed groups that the kernel keeps for the sake of pages: its own memory, which no update changes"},
 }
 
 // TestRegressionNames wants each thread once.
@@ -93,6 +95,7 @@ func TestRegressionNames(t *testing.T) {
 		take(e.threads)
 		assert.NotEmpty(t, e.why)
 	}
+	assert.Len(t, seen, 122)
 }
 
 func TestRegression(t *testing.T) {
@@ -720,6 +723,12 @@ func triggers(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 	assert.Equal(t, []string{"web/memory.pressure=some 150000 2000000\x00"}, fake.Writes())
+	// Each has a descriptor of its own: the kernel takes one trigger a descriptor.
+	for range 3 {
+		n, err := c.OpenTrigger(cgroups.PressureMemory, cgroups.Trigger{Stall: 150 * time.Millisecond, Window: 2 * time.Second})
+		require.NoError(t, err)
+		defer n.Close()
+	}
 	_, err = c.OpenTrigger(cgroups.PressureMemory, cgroups.Trigger{Stall: 150 * time.Millisecond, Window: time.Second})
 	require.ErrorIs(t, err, cgroups.ErrNotSupported)
 	require.ErrorContains(t, err, "CAP_SYS_RESOURCE")

@@ -93,6 +93,8 @@ func (c *claimed) pids() string {
 	return strings.TrimSpace(string(b))
 }
 
+// TestClaim: two controllers that want the same knob do not fight over it
+// (koordinator-2306, koordinator-3176).
 func TestClaim(t *testing.T) {
 	c := newClaimed(t, Config{})
 	require.NoError(t, c.take("batch", 1, time.Minute, pidsMax(20)))

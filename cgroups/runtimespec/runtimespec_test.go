@@ -38,7 +38,8 @@ func unified(kv ...string) *specs.LinuxResources {
 
 // TestSharesAsPublished are the figures of runc's and opencontainers/cgroups'
 // tests, of crun's manual and of the Kubernetes announcement of the formula.
-// The linear formula of KEP-2254, which they replace, gave 1024 shares weight 39.
+// The linear formula of KEP-2254, which they replace, gave 1024 shares weight 39;
+// who reads weights back by it is wrong (dotnet-5323, datadog-agent-43760).
 func TestSharesAsPublished(t *testing.T) {
 	for shares, weight := range map[uint64]uint16{
 		1: 1, 2: 1, 3: 2, 102: 17, 1024: 100, 262143: 10000, 262144: 10000, 262145: 10000,

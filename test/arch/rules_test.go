@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestFiles(t *testing.T) {
@@ -163,6 +165,32 @@ func receiver(list *ast.FieldList) string {
 			return x.Name
 		default:
 			return ""
+		}
+	}
+}
+
+// TestNamedTestsAreThere: the list of other projects' threads names tests of
+// other packages, which move.
+func TestNamedTestsAreThere(t *testing.T) {
+	all := sources(t)
+	tests := make(map[string]bool)
+	var list *source
+	for i, s := range all {
+		if s.path == "cgroups/regression_test.go" {
+			list = &all[i]
+		}
+		for _, d := range s.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.isTest() && f.Recv == nil {
+				tests[s.dir()+"."+f.Name.Name] = true
+			}
+		}
+	}
+	require.NotNil(t, list)
+	named := regexp.MustCompile(`"([a-z0-9/]+\.Test[A-Za-z0-9]+)"`).FindAllSubmatch(list.text, -1)
+	require.NotEmpty(t, named)
+	for _, m := range named {
+		if !tests[string(m[1])] {
+			t.Errorf("%s names %s, which is not there", list.path, m[1])
 		}
 	}
 }

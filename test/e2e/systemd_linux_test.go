@@ -82,8 +82,8 @@ func TestSystemdService(t *testing.T) {
 }
 
 // TestSystemdTakesBack has systemd change what we have set in a unit of its own
-// (moby-51446, moby-41233, moby-30121, runc-1605, runc-1917, runc-3180): it is
-// told, and by policy set again.
+// (moby-51446, moby-41233, moby-30121, runc-1605, runc-1917, runc-3180,
+// systemd-25095, systemd-38648, k8s-104289): it is told, and by policy set again.
 func TestSystemdTakesBack(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Systemd)
 	testutil.CheckLeaks(t)
@@ -131,7 +131,8 @@ func TestSystemdTakesBack(t *testing.T) {
 
 // TestSystemdDelegated is an agent where systemd owns the tree: its sandboxes
 // are below a delegated unit, and a reload, a restart of the agent and systemd's
-// own changes of the unit leave them as they are.
+// own changes of the unit leave them as they are, device rules among them
+// (runc-3708, runc-4568, runc-4612).
 func TestSystemdDelegated(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Systemd, testutil.Cgroup2("memory"))
 	testutil.CheckLeaks(t)
@@ -162,12 +163,16 @@ func TestSystemdDelegated(t *testing.T) {
 		Memory: cgroups.Memory{Max: cgroups.Bytes(64 << 20), High: cgroups.Bytes(48 << 20), Swap: cgroups.Bytes(0)},
 		PIDs:   cgroups.PIDs{Max: cgroups.Count(9)},
 	}
-	update(t, web, want)
+	devices := cgroups.Resources{Devices: cgroups.DefaultDevices()}
+	update(t, web, want.Merge(devices))
 
 	as := func() {
 		t.Helper()
 		now := holds(t, web)
 		assert.True(t, now.Equal(now.Merge(want)), "wanted %+v, holds %+v", want, now)
+		plan, err := web.Plan(devices)
+		require.NoError(t, err)
+		assert.Empty(t, plan.Changes, "the program is there")
 		st := check(t, web)
 		assert.Equal(t, isolation.StateRunning, st.State)
 		assert.Equal(t, pid, st.PID)
