@@ -22,7 +22,12 @@ import (
 )
 
 // fakeTree is a group's files with the kernel's rules about them, as far as
-// plans have to mind them.
+// plans have to mind them. It is what plans and shrinks see of a group, and
+// nothing below that: a test scripts with it what no machine does on command, such
+// as reclaim that frees nothing, brings pages back, or stalls a group in a
+// bubble's time, and changes any file between two writes. Everything else is
+// tested on package cgroupfake's machine, whose rules are checked against the
+// kernel's; TestFakesAgree holds those here to the same.
 type fakeTree struct {
 	t      testing.TB
 	v      int
@@ -117,7 +122,7 @@ func newFake(t testing.TB, version int) *fakeTree {
 	for _, name := range slices.Concat(common, map[int][]string{1: v1, 2: v2}[version]) {
 		f.files[name] = freshFiles[name]
 	}
-	f.files["misc.max"] = "sev max\nsgx_epc max"
+	f.files["misc.max"], f.files[rdmaFile] = "sev max\nsgx_epc max", "mlx5_0 hca_handle=max hca_object=max"
 	for name := range f.files {
 		if strings.HasPrefix(name, "hugetlb") {
 			f.files[name] = strconv.FormatUint(1<<63-1<<21, 10)
@@ -481,11 +486,6 @@ func (f *fakeTree) nested(file, list string) error {
 func (f *fakeTree) setLine(file, key, rest string) {
 	var lines []string
 	old, had := lineOf(f.files[file], key)
-	for line := range strings.Lines(f.files[file]) {
-		if k, _, _ := strings.Cut(line, " "); k != key && strings.TrimSpace(line) != "" {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
 	if names := map[string][]string{
 		"io.max": {"rbps", "wbps", "riops", "wiops"}, rdmaFile: {"hca_handle", "hca_object"}, "io.latency": {"target"},
 	}[file]; names != nil {
@@ -500,7 +500,7 @@ func (f *fakeTree) setLine(file, key, rest string) {
 			nothing = nothing && (v == wordMax || file == "io.latency" && v == "0")
 			merged += " " + name + "=" + v
 		}
-		if rest = merged[1:]; nothing {
+		if rest = merged[1:]; nothing && file != rdmaFile {
 			rest = ""
 		}
 	}
@@ -508,7 +508,18 @@ func (f *fakeTree) setLine(file, key, rest string) {
 		rest = ""
 	}
 	if rest != "" {
-		lines = append(lines, key+" "+rest)
+		rest = key + " " + rest
+	}
+	for line := range strings.Lines(f.files[file]) {
+		if k, _, _ := strings.Cut(line, " "); k == key {
+			line, rest = rest, ""
+		}
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if rest != "" {
+		lines = append(lines, rest)
 	}
 	f.files[file] = strings.Join(lines, "\n")
 }
