@@ -86,6 +86,11 @@ func beyond(t *testing.T, target isolation.Target) {
 	require.NoError(t, err)
 	assert.Empty(t, plan.Changes, "a second time there is nothing to write")
 	assert.Empty(t, check(t, s).Drift)
+	if h.Mode() == cgroups.Unified {
+		for _, r := range []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO} {
+			require.NoError(t, s.Cgroup().Pressure(r, new(cgroups.Pressure)))
+		}
+	}
 
 	if h.Mode() != cgroups.Unified {
 		high := cgroups.Resources{Memory: cgroups.Memory{High: cgroups.Bytes(32 << 20)}, PIDs: cgroups.PIDs{Max: cgroups.Count(9)}}
