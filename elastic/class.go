@@ -11,7 +11,7 @@ type Class uint8
 // it, and never for the sake of its own. On CPUs and disks the kernel sees to that
 // at once: best-effort work runs only while nobody else wants to (cpu.idle, Linux
 // 5.15), or with the least weight, and latency-critical work has ten times the
-// usual one. See [Class.Limits].
+// usual one. See [Class.Limits] and [Class.Together].
 const (
 	// Standard work is neither squeezed nor protected.
 	Standard Class = iota
@@ -38,7 +38,20 @@ func (c Class) Valid() bool { return int(c) < len(classNames) }
 // MarshalText is [Class.String].
 func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// Limits are what a sandbox of the class gets where its owner says nothing. Each
+// Together reports whether the sandboxes of the class share one group, which has
+// the class's limits, so that everybody else competes with that group and not with
+// each of them. Best effort does. Inside, weights rank them among themselves.
+//
+// It is what keeps the services fast. A task that wakes preempts one of an idle
+// group at once, but which group runs then is chosen among those that have had no
+// more than their share (EEVDF, since Linux 6.6). Several idle groups on one CPU
+// are up to a slice of milliseconds apart in that, their average decides, and a
+// service above it waits until the one that is behind has caught up. One idle
+// group has nobody to catch up with.
+func (c Class) Together() bool { return c == BestEffort }
+
+// Limits are what a sandbox of the class gets where its owner says nothing or, of
+// a class that is kept [Class.Together], the group of all its sandboxes. Each
 // element is a list of alternatives, the best first: a machine takes the first that
 // it has, and goes without if it has none.
 func (c Class) Limits() [][]cgroups.Resources {

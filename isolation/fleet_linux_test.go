@@ -43,15 +43,32 @@ func TestClassComesWithLimits(t *testing.T) {
 	assert.Empty(t, st.Missing)
 	r, _ = limits(isolation.Spec{ID: "web", Class: elastic.LatencyCritical})
 	assert.EqualValues(t, 1000, weight(r))
-	r, _ = limits(isolation.Spec{ID: "batch", Class: elastic.BestEffort})
-	assert.True(t, r.CPU.Idle == cgroups.On || weight(r) == 1, "%v", r.CPU)
 	r, _ = limits(isolation.Spec{
-		ID: "own", Class: elastic.BestEffort, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(50)}},
+		ID: "own", Class: elastic.LatencyCritical, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(50)}},
 	})
 	assert.EqualValues(t, 50, weight(r), "the spec has the last word")
-	assert.NotEqual(t, cgroups.On, r.CPU.Idle)
 
-	_, err := h.Create(deadline(t), isolation.Spec{ID: "x", Class: 9, Process: program(t, "wait")})
+	// Best effort is one group to everybody else, and ranked by weight in it.
+	r, _ = limits(isolation.Spec{ID: "batch", Class: elastic.BestEffort})
+	assert.EqualValues(t, 100, weight(r))
+	assert.NotEqual(t, cgroups.On, r.CPU.Idle)
+	r, _ = limits(isolation.Spec{
+		ID: "more", Class: elastic.BestEffort, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(200)}},
+	})
+	assert.EqualValues(t, 200, weight(r))
+	all, err := h.Root().Open(h.Parent().Path() + "/_best-effort")
+	require.NoError(t, err)
+	defer all.Close()
+	r, err = all.Resources()
+	require.NoError(t, err)
+	assert.True(t, r.CPU.Idle == cgroups.On || weight(r) == 1, "%v", r.CPU)
+	for _, id := range []string{"batch", "more"} {
+		g, err := h.Root().Open(all.Path() + "/" + id)
+		require.NoError(t, err)
+		require.NoError(t, g.Close())
+	}
+
+	_, err = h.Create(deadline(t), isolation.Spec{ID: "x", Class: 9, Process: program(t, "wait")})
 	require.ErrorIs(t, err, isolation.ErrInvalid)
 }
 

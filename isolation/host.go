@@ -138,7 +138,7 @@ func (h *Host) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	native, err := openNative(h.cfg, own)
+	native, err := openNative(ctx, h.cfg, own)
 	if err != nil {
 		return err
 	}

@@ -9,18 +9,21 @@ import (
 	"io/fs"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
 )
 
 // cgroupIsolator owns the sandbox's group: it is prepared first and cleaned up
 // last, and ends the processes on the way.
 type cgroupIsolator struct {
 	root   *cgroups.Root
-	parent string
+	parent *parent
 }
 
 func (*cgroupIsolator) Name() string { return "cgroup" }
 
-func (i *cgroupIsolator) path(c *Container) string { return i.parent + "/" + c.Spec.ID }
+func (i *cgroupIsolator) path(c *Container) string {
+	return i.parent.path(c.Spec.Class) + "/" + c.Spec.ID
+}
 
 // Prepare makes the group with its limits.
 func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
@@ -36,14 +39,19 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
-	return rank(ctx, c)
+	if class := c.Spec.Class; class.Together() {
+		c.missing = append(c.missing, i.parent.missing[class]...)
+		return nil
+	}
+	missing, err := rank(ctx, g, c.Spec.Class, c.Spec.Resources)
+	c.missing = append(c.missing, missing...)
+	return err
 }
 
-// rank gives the group what its class comes with, where the spec does not say
-// otherwise and the machine has it.
-func rank(ctx context.Context, c *Container) error {
-	asked := c.Spec.Resources
-	for _, alternatives := range c.Spec.Class.Limits() {
+// rank gives a group what a class comes with, where asked does not say otherwise
+// and the machine has it. It returns what the machine does not have.
+func rank(ctx context.Context, g *cgroups.Cgroup, class elastic.Class, asked cgroups.Resources) (missing []string, err error) {
+	for _, alternatives := range class.Limits() {
 		var lacking error
 		for _, r := range alternatives {
 			cpu, io := r.CPU != cgroups.CPU{}, !r.IO.Weight.IsZero()
@@ -51,18 +59,18 @@ func rank(ctx context.Context, c *Container) error {
 				lacking = nil
 				break
 			}
-			if _, lacking = c.Cgroup.Update(ctx, r); lacking == nil {
+			if _, lacking = g.Update(ctx, r); lacking == nil {
 				break
 			}
 			if !errors.Is(lacking, ErrNotSupported) {
-				return lacking
+				return missing, lacking
 			}
 		}
 		if lacking != nil {
-			c.missing = append(c.missing, "class "+c.Spec.Class.String()+": "+lacking.Error())
+			missing = append(missing, "class "+class.String()+": "+lacking.Error())
 		}
 	}
-	return nil
+	return missing, nil
 }
 
 // heldBack splits off what is only set once the process runs. Until its exec

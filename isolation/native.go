@@ -62,7 +62,7 @@ type nativeState struct {
 	Missing   []string    `json:"missing,omitempty"`
 }
 
-func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
+func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 	root, err := cgroups.Open(cfg.CgroupMount)
 	if err != nil {
 		return nil, err
@@ -72,14 +72,14 @@ func openNative(cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
 		d.engine, err = elastic.NewEngine()
 	}
 	if err == nil {
-		d.parent, err = openParent(root, cfg.Parent, dir)
+		d.parent, err = openParent(ctx, root, cfg.Parent, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	d.isolators = slices.Concat([]Isolator{
 		d.network, // first, to be cleaned up when the processes have ended
-		&cgroupIsolator{root: root, parent: cfg.Parent},
+		&cgroupIsolator{root: root, parent: d.parent},
 		namespaceIsolator{},
 		rootIsolator{},
 		processIsolator{},

@@ -12,17 +12,43 @@ import (
 	"strings"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/checkpoint"
 )
 
-// parent is the group below which the sandboxes are, and the record of which
-// groups on the way to it were made by hosts of this state directory: those,
-// and no others, they may remove.
+// parent is the group below which the sandboxes are, with a group in it for each
+// class that is kept together, and the record of which groups on the way there were
+// made by hosts of this state directory: those, and no others, they may remove.
 type parent struct {
-	root  *cgroups.Root
-	group *cgroups.Cgroup
-	log   *checkpoint.Log
-	made  []string // outermost first
+	root    *cgroups.Root
+	group   *cgroups.Cgroup
+	name    string // the group's path
+	log     *checkpoint.Log
+	made    []string                   // outermost first
+	missing map[elastic.Class][]string // what this machine lacks of the limits of each class that is kept together
+}
+
+// classes are those that a sandbox can have.
+var classes = [...]elastic.Class{elastic.Standard, elastic.LatencyCritical, elastic.BestEffort}
+
+// path is of the group that sandboxes of the class are in. No sandbox can have the
+// name of a class's group: ids do not begin with '_'.
+func (p *parent) path(class elastic.Class) string {
+	if class.Together() {
+		return p.name + "/_" + class.String()
+	}
+	return p.name
+}
+
+// paths are of all groups that sandboxes are in.
+func (p *parent) paths() []string {
+	var list []string
+	for _, class := range classes {
+		if path := p.path(class); !slices.Contains(list, path) {
+			list = append(list, path)
+		}
+	}
+	return list
 }
 
 // parentLine is one line of the record: first the intent to make a group, then
@@ -34,8 +60,8 @@ type parentLine struct {
 
 const parentRecord = "parent"
 
-func openParent(root *cgroups.Root, path string, dir *checkpoint.Dir) (*parent, error) {
-	p := &parent{root: root}
+func openParent(ctx context.Context, root *cgroups.Root, path string, dir *checkpoint.Dir) (*parent, error) {
+	p := &parent{root: root, name: path, missing: make(map[elastic.Class][]string)}
 	var making string
 	log, err := dir.Load(parentRecord, func(line []byte) error {
 		var l parentLine
@@ -60,6 +86,11 @@ func openParent(root *cgroups.Root, path string, dir *checkpoint.Dir) (*parent, 
 	}
 	if err == nil {
 		err = p.make(path)
+	}
+	for _, class := range classes {
+		if err == nil && class.Together() {
+			err = p.gather(ctx, class)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("parent group %q: %w", clip(path), err), p.close())
@@ -88,10 +119,7 @@ func (p *parent) make(path string) error {
 			prefix.WriteByte('/')
 		}
 		prefix.WriteString(element)
-		g, err := p.root.Open(prefix.String())
-		if errors.Is(err, fs.ErrNotExist) {
-			g, err = p.makeOne(prefix.String())
-		}
+		g, err := p.openOne(prefix.String())
 		if err != nil {
 			return err
 		}
@@ -103,6 +131,25 @@ func (p *parent) make(path string) error {
 		p.group = g
 	}
 	return nil
+}
+
+// gather opens or makes the group of a class, and gives it the class's limits.
+func (p *parent) gather(ctx context.Context, class elastic.Class) error {
+	g, err := p.openOne(p.path(class))
+	if err != nil {
+		return err
+	}
+	p.missing[class], err = rank(ctx, g, class, cgroups.Resources{})
+	return errors.Join(err, g.Close())
+}
+
+// openOne opens the group at path, and makes it if it is missing.
+func (p *parent) openOne(path string) (*cgroups.Cgroup, error) {
+	g, err := p.root.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.makeOne(path)
+	}
+	return g, err
 }
 
 func (p *parent) makeOne(path string) (*cgroups.Cgroup, error) {

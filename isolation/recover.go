@@ -155,11 +155,16 @@ func (h *Host) unwritten(id string, err error) bool {
 	if !IsCorrupt(err) || !errors.Is(err, io.ErrUnexpectedEOF) || ValidateID(id) != nil {
 		return false
 	}
-	g, err := h.native.root.Open(h.cfg.Parent + "/" + id)
-	if err == nil {
-		_ = g.Close()
+	for _, path := range h.native.parent.paths() {
+		g, err := h.native.root.Open(path + "/" + id)
+		if err == nil {
+			_ = g.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
 	}
-	return errors.Is(err, fs.ErrNotExist)
+	return true
 }
 
 // finish destroys what is left of a sandbox.
