@@ -119,7 +119,8 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 	if err != nil {
 		return running, err
 	}
-	pressure := watch(ctx, service)
+	pressure, unwatch := watch(ctx, service)
+	defer unwatch()
 	if err := table.start(ctx, batch); err != nil {
 		return running, err
 	}
@@ -166,15 +167,20 @@ func demonstrate(ctx context.Context, o options) (running inventory, err error) 
 }
 
 // watch gives the first time that the service stalls for a fifth of a second
-// within a second for lack of CPU.
-func watch(ctx context.Context, service *isolation.Sandbox) <-chan isolation.Pressure {
-	found := make(chan isolation.Pressure, 1)
+// within a second for lack of CPU. stop ends it, and returns once nothing of it is
+// left.
+func watch(ctx context.Context, service *isolation.Sandbox) (first <-chan isolation.Pressure, stop func()) {
+	found, done := make(chan isolation.Pressure, 1), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
+		defer close(done)
 		for ev, err := range service.Watch(ctx, elastic.Threshold{
 			Resource: cgroups.PressureCPU, Stall: 200 * time.Millisecond, Window: time.Second,
 		}) {
 			if err != nil {
-				fmt.Fprintln(os.Stderr, "quickstart:", err)
+				if ctx.Err() == nil {
+					fmt.Fprintln(os.Stderr, "quickstart:", err)
+				}
 				return
 			}
 			if p, ok := ev.(isolation.Pressure); ok && p.Rising {
@@ -183,7 +189,10 @@ func watch(ctx context.Context, service *isolation.Sandbox) <-chan isolation.Pre
 			}
 		}
 	}()
-	return found
+	return found, func() {
+		cancel()
+		<-done
+	}
 }
 
 // leave ends what runs and takes away what Open made, also after an interrupt.
