@@ -218,11 +218,12 @@ func (w *Watch) look() {
 	w.count()
 }
 
-// gone ends the watch of a group that was removed. The caller holds mu.
+// gone ends the watch of a group that was removed. The caller holds mu. Who reads
+// the end finds everything let go.
 func (w *Watch) gone() {
 	w.put(Gone{Time: time.Now()})
-	w.queue.finish(io.EOF, false)
 	w.release()
+	w.queue.finish(io.EOF, false)
 }
 
 // listen makes fn run, with mu held and n acknowledged, whenever n is ready; err
