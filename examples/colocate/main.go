@@ -9,6 +9,13 @@
 //	static       batch work with fixed limits
 //	elastic      batch work as best effort, under an elastic controller
 //
+// The load is open: a request is sent when it is due, whether or not the ones
+// before were answered, and its latency counts from then. A request costs the
+// service some milliseconds of CPU, as a query does; the less it costs, the more a
+// single system call of batch work, which the kernel does not interrupt, shows in
+// the p99. A phase in which other processes of the machine used more than a
+// little is measured again.
+//
 // It prints a table and draws a page. It needs root, redis-server and stress-ng;
 // `make colocate` installs them. Everything runs in sandboxes, and the service is
 // spoken to through a socket in the file system: no network is used.
@@ -58,8 +65,8 @@ func main() {
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
 	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
-	flag.IntVar(&o.rate, "rate", 400, "requests a second")
-	flag.IntVar(&o.cost, "cost", 20000, "turns of a loop that each request makes the service run")
+	flag.IntVar(&o.rate, "rate", 100, "requests a second")
+	flag.IntVar(&o.cost, "cost", 800_000, "turns of a loop that each request makes the service run")
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
