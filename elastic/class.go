@@ -72,6 +72,16 @@ func (c Class) Limits() [][]cgroups.Resources {
 	return nil
 }
 
+// OOMScoreAdj is the oom_score_adj of processes of the class, see proc(5): where
+// memory runs out before anybody could do something about it, the kernel takes
+// best effort first.
+func (c Class) OOMScoreAdj() int {
+	if c == BestEffort {
+		return 1000
+	}
+	return 0
+}
+
 // UnmarshalText reads what [Class.String] writes.
 func (c *Class) UnmarshalText(text []byte) error {
 	for known, name := range classNames {

@@ -15,7 +15,9 @@ import (
 // them one after the other, and in the end has them killed. It thaws when there
 // is memory again.
 //
-// Each rung is tried for Patience before the next. The order of the victims is
+// Each rung is tried for Patience before the next. Where best effort grows so fast
+// that memory would be full at the next look but one, there is no time for that:
+// who grows fastest is frozen at once. The order of the victims is
 // explained in each correction's reason: who grows fastest and, among those that
 // do not grow, who is largest (as oomd's kill_by_memory_growth and _size). What
 // is frozen first is killed first.
@@ -59,10 +61,12 @@ func (p *MemoryGuard) Decide(s *Snapshot) []Correction {
 	free := float64(s.Machine.Free) / float64(s.Machine.Memory)
 	who, stall := s.worst(func(u *Use) float64 { return u.Stalls.Memory.Some })
 	low, limit := cmp.Or(p.Low, 0.10), cmp.Or(p.Stall, 0.10)
-	why := ""
+	why, urgent := "", p.fills(s)
 	switch {
 	case free < low:
 		why = fmt.Sprintf("%.1f%% of the memory is free, less than %.0f%%", 100*free, 100*low)
+	case p.fills(s):
+		why = fmt.Sprintf("best effort would fill the %d MiB that are free before the next look but one", s.Machine.Free>>20)
 	case stall > limit:
 		why = fmt.Sprintf("%s stalls %.0f%% of the time for memory, more than %.0f%%", who.ID, 100*stall, 100*limit)
 	}
@@ -70,7 +74,7 @@ func (p *MemoryGuard) Decide(s *Snapshot) []Correction {
 		if p.well = -1; p.short < 0 {
 			p.short = s.At
 		}
-		return p.up(s, why)
+		return p.up(s, why, urgent)
 	}
 	p.short = -1
 	if free < cmp.Or(p.High, 0.15) || stall > limit/2 {
@@ -83,6 +87,16 @@ func (p *MemoryGuard) Decide(s *Snapshot) []Correction {
 	return p.down(s)
 }
 
+// fills reports whether memory is full at the next look but one, if best effort
+// grows as it does.
+func (p *MemoryGuard) fills(s *Snapshot) bool {
+	growth := 0.0
+	for u := range s.running(BestEffort) {
+		growth += max(0, u.Growth)
+	}
+	return growth > 0 && 2*growth*s.Elapsed.Seconds() >= float64(s.Machine.Free)
+}
+
 // forget drops from the list of frozen ones those that are frozen no more, as the
 // snapshot says.
 func (p *MemoryGuard) forget(s *Snapshot) {
@@ -92,10 +106,11 @@ func (p *MemoryGuard) forget(s *Snapshot) {
 	})
 }
 
-// up takes the next step against the next victim.
-func (p *MemoryGuard) up(s *Snapshot, why string) []Correction {
+// up takes the next step against the next victim; if it is urgent, the one that
+// stops it.
+func (p *MemoryGuard) up(s *Snapshot, why string, urgent bool) []Correction {
 	patience := cmp.Or(p.Patience, 5*time.Second)
-	if p.acted >= 0 && s.At-p.acted < patience && s.At != p.short {
+	if !urgent && p.acted >= 0 && s.At-p.acted < patience && s.At != p.short {
 		return nil
 	}
 	victims := victims(s)
@@ -117,7 +132,7 @@ func (p *MemoryGuard) up(s *Snapshot, why string) []Correction {
 	}
 	// The first answer takes back what is cold, from whoever has the most of
 	// it; it is tried again as long as somebody has much.
-	if p.short == s.At {
+	if p.short == s.At && !urgent {
 		if u := largest(s); u != nil {
 			bytes := min(need, u.Memory/4)
 			if bytes -= bytes % pageSize; bytes > 0 {

@@ -97,6 +97,16 @@ func (m *Meter) machine(s *Snapshot) error {
 		CPUs:   float64(cpu.CPUs),
 		Memory: mem.Total, Free: mem.Available, Swap: mem.SwapTotal, SwapFree: mem.SwapFree,
 	}
+	if b, ok := m.fleet.(Bounded); ok {
+		limit, used, bounded, err := b.Memory()
+		if err != nil {
+			return err
+		}
+		if bounded && limit < s.Machine.Memory {
+			s.Machine.Memory = limit
+			s.Machine.Free = min(s.Machine.Free, limit-min(limit, used))
+		}
+	}
 	var stalls [3]cgroups.Pressure
 	for i, r := range []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO} {
 		// A machine without pressure files has no stalls to tell of.

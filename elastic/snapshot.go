@@ -29,8 +29,8 @@ type MachineUse struct {
 	CPUs float64 `json:"cpus"` // how many there are for sandboxes
 	CPU  float64 `json:"cpu"`  // how many are busy, with anything
 
-	Memory   uint64 `json:"memory"`   // bytes there are
-	Free     uint64 `json:"free"`     // bytes that can be had without swapping: MemAvailable
+	Memory   uint64 `json:"memory"`   // bytes there are, or the limit of a [Bounded] fleet if it is less
+	Free     uint64 `json:"free"`     // bytes of it that can be had without swapping: MemAvailable
 	Swap     uint64 `json:"swap"`     // bytes of swap there are
 	SwapFree uint64 `json:"swapFree"` // bytes of swap that are free
 

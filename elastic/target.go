@@ -59,3 +59,11 @@ type Fleet interface {
 	// Pressure is the machine's own.
 	Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error
 }
+
+// A Bounded fleet has less memory than its machine. A [Meter] asks a Fleet that
+// is one, and what it says counts as the machine's memory.
+type Bounded interface {
+	// Memory is the limit of all sandboxes together, and what they use of it
+	// and could not give back at once; ok is false if there is no limit.
+	Memory() (limit, used uint64, ok bool, err error)
+}

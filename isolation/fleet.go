@@ -15,8 +15,9 @@ import (
 // A Host is an [elastic.Fleet] and its sandboxes are [elastic.Target]s, so that
 // an [elastic.Controller] can keep them apart.
 var (
-	_ elastic.Fleet  = (*Host)(nil)
-	_ elastic.Target = (*Sandbox)(nil)
+	_ elastic.Fleet   = (*Host)(nil)
+	_ elastic.Bounded = (*Host)(nil)
+	_ elastic.Target  = (*Sandbox)(nil)
 )
 
 // Targets are the sandboxes with a group, whose driver can measure and update
@@ -37,6 +38,22 @@ func (h *Host) Targets() iter.Seq[elastic.Target] {
 // [cgroups.Root.Pressure].
 func (h *Host) Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error {
 	return h.native.root.Pressure(r, p)
+}
+
+// Memory is the memory.max of [Host.Parent], and what all sandboxes use of it besides
+// page cache that nobody has touched lately. ok is false if it has none.
+func (h *Host) Memory() (limit, used uint64, ok bool, err error) {
+	var st cgroups.Stats
+	if err := h.Parent().Stat(&st); err != nil {
+		return 0, 0, false, err
+	}
+	limit, ok = st.Memory.Max.Value()
+	if !ok || st.Memory.Max.IsMax() {
+		return 0, 0, false, nil
+	}
+	used, _ = st.Memory.Current.Value()
+	cold, _ := st.Memory.InactiveFile.Value()
+	return limit, used - min(used, cold), true, nil
 }
 
 // Class is that of the spec.

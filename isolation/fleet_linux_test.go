@@ -4,6 +4,8 @@ package isolation_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -161,4 +163,50 @@ func TestControllerSuppresses(t *testing.T) {
 	st, err = batch.Check(deadline(t))
 	require.NoError(t, err)
 	assert.Empty(t, st.Claims)
+}
+
+// TestControllerStopsHogs has best-effort hogs creep up on the memory that all
+// sandboxes have together: each is frozen before the kernel kills anybody.
+func TestControllerStopsHogs(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	h := open(t)
+	const limit = 128 << 20
+	_, err := h.Parent().Update(deadline(t), cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(limit)}})
+	require.NoError(t, err)
+	web := started(t, h, isolation.Spec{ID: "web", Class: elastic.LatencyCritical, Process: program(t, "wait")})
+	most, used, ok, err := h.Memory()
+	require.NoError(t, err)
+	require.True(t, ok)
+	assert.EqualValues(t, limit, most)
+	assert.Less(t, used, most)
+
+	for range 2 {
+		ctl, err := elastic.New(h, elastic.Config{Policies: []elastic.Policy{&elastic.MemoryGuard{}}})
+		require.NoError(t, err)
+		creep := spec(t, "hog", "creep", "80")
+		creep.Class = elastic.BestEffort
+		hog := started(t, h, creep)
+		st, err := hog.Check(deadline(t))
+		require.NoError(t, err)
+		adj, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", st.PID))
+		require.NoError(t, err)
+		assert.Equal(t, "1000\n", string(adj), "the kernel would take it first")
+		for ctx, frozen := deadline(t), false; !frozen; {
+			require.NoError(t, ctx.Err())
+			require.NoError(t, ctl.Step(ctx))
+			time.Sleep(100 * time.Millisecond) // a span to measure over
+			frozen, err = hog.Frozen()
+			require.NoError(t, err)
+		}
+		for _, sb := range []*isolation.Sandbox{web, hog} {
+			var st cgroups.Stats
+			require.NoError(t, sb.Stat(&st))
+			killed, _ := st.Memory.Events.OOMKill.Value()
+			assert.Zero(t, killed, sb.ID())
+		}
+		require.NoError(t, hog.Destroy(deadline(t)))
+	}
+	st, err := web.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateRunning, st.State)
 }

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		"escape":    childEscape,
 		"wait":      childWait,
 		"hog":       childHog,
+		"creep":     childCreep,
 		"forks":     childForks,
 		"agent":     childAgent,
 		"serve":     childServe,
@@ -89,6 +90,23 @@ func childHog([]string) int {
 			return 0
 		}
 	}
+}
+
+// childCreep takes memory at a steady rate of args[0] MiB a second.
+func childCreep(args []string) int {
+	rate, _ := strconv.Atoi(args[0])
+	fmt.Println("ready")
+	var kept [][]byte
+	for range time.Tick(time.Second / time.Duration(rate)) {
+		block := make([]byte, 1<<20)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
+		}
+		if kept = append(kept, block); len(kept) > 4096 {
+			return 0
+		}
+	}
+	return 0
 }
 
 // childForks starts copies of a sleeper until the kernel refuses.

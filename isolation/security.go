@@ -269,7 +269,11 @@ func (l *Launch) secure(s *Spec, out *launch.Spec) error {
 	} else if s.Security.Landlock == On {
 		return &UnsupportedError{Feature: "landlock", Reason: why}
 	}
-	out.OOMScoreAdj = s.Process.OOMScoreAdj
+	if out.OOMScoreAdj = s.Process.OOMScoreAdj; out.OOMScoreAdj == nil {
+		if adj := s.Class.OOMScoreAdj(); adj != 0 { // raising it needs no privilege
+			out.OOMScoreAdj = &adj
+		}
+	}
 	if !s.Process.Scheduling.IsZero() {
 		out.Scheduling = s.Process.Scheduling.launch()
 	}

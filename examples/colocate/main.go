@@ -47,18 +47,22 @@ type options struct {
 	batch  string        // stress-ng's arguments; several jobs separated by ";"
 	static float64       // CPUs that all batch work together gets in the static way
 	target time.Duration // the latency that the service reports as its target; 0: from the first round alone
+	hogs   int           // trials with a memory hog, instead of the four ways
 	page   string
 	trace  string
 }
 
 func main() {
-	// The load generator is this program too, in a sandbox of its own.
-	if len(os.Args) > 1 && os.Args[1] == loadCommand {
-		if err := loadMain(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "colocate load:", err)
-			os.Exit(1)
+	// The load generator and the hog are this program too, in sandboxes of their
+	// own.
+	if len(os.Args) > 1 {
+		if run := map[string]func([]string) error{loadCommand: loadMain, hogCommand: hogMain}[os.Args[1]]; run != nil {
+			if err := run(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, "colocate:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	var o options
 	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
@@ -71,6 +75,7 @@ func main() {
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
 	flag.DurationVar(&o.target, "target", 0, "have the service report its p99 of each second, and this as its target; by default the controller goes by CPU alone")
+	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 1 GiB for all")
 	flag.StringVar(&o.page, "html", "", "draw the result into this `file`")
 	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into this `file`, for examples/replay")
 	flag.Parse()
@@ -108,6 +113,9 @@ func colocate(ctx context.Context, o options) (err error) {
 	}
 	if err := s.serve(ctx); err != nil {
 		return err
+	}
+	if o.hogs > 0 {
+		return s.hogs(ctx)
 	}
 	results, err := s.play(ctx)
 	if err != nil {

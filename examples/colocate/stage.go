@@ -138,6 +138,16 @@ func (s *stage) listen(out *os.File) {
 	s.fail(errors.Join(errors.New("the load has ended"), in.Err()))
 }
 
+// take is what came in since it was called last, ascending.
+func (s *stage) take() []time.Duration {
+	s.mu.Lock()
+	list := s.current
+	s.current = nil
+	s.mu.Unlock()
+	slices.Sort(list)
+	return list
+}
+
 func (s *stage) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,9 +226,7 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	if err != nil {
 		return o, err
 	}
-	s.mu.Lock()
-	s.current = nil
-	s.mu.Unlock()
+	s.take()
 	start := time.Now()
 	if err := s.wait(ctx, s.o.phase); err != nil {
 		return o, err
@@ -228,10 +236,7 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	if err != nil {
 		return o, err
 	}
-	s.mu.Lock()
-	o.latencies = slices.Clone(s.current)
-	s.mu.Unlock()
-	slices.Sort(o.latencies)
+	o.latencies = s.take()
 	if len(o.latencies) == 0 {
 		return o, errors.New("the service answered nothing")
 	}
