@@ -185,7 +185,7 @@ func (s *stage) play(ctx context.Context) ([]outcome, error) {
 // how often a phase is tried.
 const (
 	disturbance = 0.12
-	attempts    = 5
+	attempts    = 20
 )
 
 // undisturbed measures until nobody else uses much of the machine.
