@@ -88,7 +88,7 @@ type Process struct {
 	NewPrivileges bool `json:"newPrivileges,omitzero"`
 
 	// OOMScoreAdj says how soon the kernel kills it for lack of memory, -1000
-	// (never) to 1000; nil is the caller's. Less than that takes
+	// (never) to 1000; nil is that of the class, or the caller's. Less than that takes
 	// CAP_SYS_RESOURCE.
 	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
 
