@@ -25,7 +25,8 @@ type inventory struct {
 	descriptors int // of this program
 	files       int // in the state directory
 
-	namespaces []namespaces.ID // that the sandboxes have and this program has not
+	namespaces int                  // that the sandboxes have and this program has not
+	held       []*namespaces.Handle // of these: the kernel gives a number to another namespace once it is free
 }
 
 // look counts.
@@ -136,29 +137,42 @@ func (v *inventory) hold(ctx context.Context, sandboxes ...*isolation.Sandbox) {
 			continue
 		}
 		for _, kind := range kinds {
-			id, err1 := namespaces.IDOf(st.PID, kind)
-			ours, err2 := namespaces.IDOf(os.Getpid(), kind)
-			if err1 == nil && err2 == nil && id != ours {
-				v.namespaces = append(v.namespaces, id)
+			ours, err := namespaces.IDOf(os.Getpid(), kind)
+			if err != nil {
+				continue
 			}
+			theirs, err := namespaces.OpenPID(st.PID, kind)
+			if err != nil {
+				continue
+			}
+			if theirs.ID() == ours {
+				_ = theirs.Close()
+				continue
+			}
+			v.held = append(v.held, theirs)
 		}
 	}
+	v.namespaces = len(v.held)
 }
 
-// forget keeps those of the namespaces that some process is still in.
-func (v *inventory) forget(once []namespaces.ID) {
+// release lets go of the namespaces, and returns how many of them some process is
+// still in.
+func (v *inventory) release() (alive int) {
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
-	alive := map[string]bool{}
+	in := map[string]bool{}
 	for _, l := range links {
 		if to, err := os.Readlink(l); err == nil {
-			alive[to] = true
+			in[to] = true
 		}
 	}
-	for _, id := range once {
-		if alive[id.String()] {
-			v.namespaces = append(v.namespaces, id)
+	for _, ns := range v.held {
+		if in[ns.String()] {
+			alive++
 		}
+		_ = ns.Close()
 	}
+	v.held = nil
+	return alive
 }
 
 // printLeftovers compares, and fails if something of ours is still there.
@@ -171,7 +185,7 @@ func printLeftovers(before, running, after inventory) error {
 	}{
 		{"cgroup directories", before.cgroups, running.cgroups, after.cgroups},
 		{"processes in them", before.processes, running.processes, after.processes},
-		{"their namespaces", len(before.namespaces), len(running.namespaces), len(after.namespaces)},
+		{"their namespaces", before.namespaces, running.namespaces, after.namespaces},
 		{"mounts to be seen", before.mounts, running.mounts, after.mounts},
 		{"our open descriptors", before.descriptors, running.descriptors, after.descriptors},
 		{"files of state", before.files, running.files, after.files},

@@ -53,6 +53,7 @@ func main() {
 func quickstart(ctx context.Context, o options) error {
 	before := look(o)
 	running, err := demonstrate(ctx, o)
+	alive := running.release()
 	if errors.Is(err, isolation.ErrLocked) {
 		return err // another one is running: what is there is not ours
 	}
@@ -61,7 +62,7 @@ func quickstart(ctx context.Context, o options) error {
 		return errors.Join(err, showMachine())
 	}
 	after := look(o)
-	after.forget(running.namespaces)
+	after.namespaces = alive
 	return errors.Join(err, printLeftovers(before, running, after))
 }
 
