@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -116,4 +118,36 @@ func TestPhysical(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	require.NoError(t, l.Destroy(l.ctx, "a"))
 	l.nothing("hw0", "hw0-cable")
+}
+
+// What a kernel answers that lacks the module of a link, a queue or a filter is "not
+// supported", and what is refused for another reason is not.
+func TestNoKind(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	s := l.Machine().socket
+	br0, err := s.LinkByName("br0")
+	require.NoError(t, err)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "x0"
+	queue := netlink.QdiscAttrs{LinkIndex: br0.Attrs().Index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT}
+	for what, err := range map[string]error{
+		"link":  s.LinkAdd(&netlink.GenericLink{LinkAttrs: attrs, LinkType: "nosuchkind"}),
+		"queue": s.QdiscAdd(&netlink.GenericQdisc{QdiscAttrs: queue, QdiscType: "nosuchkind"}),
+	} {
+		require.Error(t, err, what)
+		err = noKind(what, err)
+		assert.ErrorIs(t, err, ErrNotSupported, what)
+		var missing *namespaces.UnsupportedError
+		require.ErrorAs(t, err, &missing)
+		assert.Equal(t, what, missing.Feature)
+	}
+	assert.NoError(t, noKind("link", nil))
+	for _, other := range []error{syscall.EPERM, syscall.EEXIST, syscall.EBUSY} {
+		assert.NotErrorIs(t, noKind("link", other), ErrNotSupported)
+	}
+	// The rest works.
+	a := l.create("web", bridged())
+	serve(t, a, "web")
+	reach(t, "machine", l.machine, a, "web")
 }

@@ -50,6 +50,8 @@ func newLab(t testing.TB, change func(*Config)) *lab {
 	l.Network, err = OpenNetwork(ctx, l.cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(30*time.Second)) // after a long test, too
+		defer cancel()
 		removed, err := l.Sweep(ctx, func(string) bool { return false })
 		assert.NoError(t, err, "%v", removed)
 		owners, err := l.Owners(ctx)

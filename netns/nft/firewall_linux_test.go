@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +62,8 @@ func newLab(t *testing.T) *lab {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(30*time.Second)) // after a long test, too
+		defer cancel()
 		_, err := l.network.Sweep(ctx, func(string) bool { return false })
 		assert.NoError(t, err)
 		owners, err := firewall.Owners(ctx)
@@ -310,7 +313,27 @@ func TestSoak(t *testing.T) {
 	left, err := l.firewall.read(func(string) bool { return true })
 	require.NoError(t, err)
 	assert.Empty(t, left)
-	links, err := l.network.Machine().Links(l.ctx)
+	links, err := l.network.Machine().Links(context.Background())
 	require.NoError(t, err)
 	assert.Len(t, links, 3, "lo, up0, br0")
+}
+
+// A kernel without nftables, or without a module of it, is "not supported"; what is
+// forbidden or taken is not.
+func TestExplain(t *testing.T) {
+	for op, errnos := range map[string][]syscall.Errno{
+		"open": {syscall.EPROTONOSUPPORT, syscall.EAFNOSUPPORT, syscall.EINVAL},
+		"make": {syscall.EOPNOTSUPP, syscall.ENOENT},
+	} {
+		for _, errno := range errnos {
+			err := explain(op, errno)
+			assert.ErrorIs(t, err, netns.ErrNotSupported, "%s: %v", op, errno)
+			assert.ErrorIs(t, err, errno)
+		}
+	}
+	for _, err := range []error{explain("open", syscall.EPERM), explain("set rules of web", syscall.ENOENT), explain("make", syscall.EEXIST)} {
+		assert.NotErrorIs(t, err, netns.ErrNotSupported)
+	}
+	assert.ErrorIs(t, explain("open", syscall.EPERM), os.ErrPermission)
+	assert.NoError(t, explain("make", nil))
 }
