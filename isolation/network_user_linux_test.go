@@ -23,8 +23,9 @@ import (
 )
 
 // childNetRoot answers connections to port 80 with what it can and cannot do about
-// the network, as root in a user namespace.
-func childNetRoot([]string) int {
+// the network, as root in a user namespace, and about those in the directory
+// args[0].
+func childNetRoot(args []string) int {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
 		fmt.Println(err)
@@ -55,6 +56,19 @@ func childNetRoot([]string) int {
 	f, err := os.OpenFile("/proc/sys/net/ipv4/ip_forward", os.O_WRONLY, 0)
 	say("sysctl", errors.Unwrap(err))
 	_ = f.Close()
+	pins, _ := filepath.Glob(args[0] + "/*")
+	joined := 0
+	for _, pin := range pins {
+		ns, err := namespaces.OpenPath(pin)
+		if err == nil {
+			err = namespaces.Do(func() error { return nil }, ns)
+			_ = ns.Close()
+		}
+		if !errors.Is(err, os.ErrPermission) {
+			joined++
+		}
+	}
+	say("others", fmt.Errorf("%d of %d", joined, len(pins)))
 	fmt.Println("ready")
 	for {
 		c, err := l.Accept()
@@ -91,7 +105,7 @@ func TestNetworkOfUserNamespace(t *testing.T) {
 	h := openWith(t, cfg)
 	other := started(t, h, routed(t, "other"))
 	s := routed(t, "web")
-	s.Process.Args = testutil.ChildArgs(t, "net-root")
+	s.Process.Args = testutil.ChildArgs(t, "net-root", cfg.Network.Pins)
 	web := started(t, h, inUserNamespace(t, s))
 	st, err := web.Check(deadline(t))
 	require.NoError(t, err)
@@ -100,6 +114,7 @@ func TestNetworkOfUserNamespace(t *testing.T) {
 		"uid: 0", "echo: <nil>",
 		"raw: operation not permitted", "packet: operation not permitted", "down: operation not permitted",
 		"address: operation not permitted", "limit: operation not permitted", "sysctl: permission denied",
+		"others: 0 of 2",
 	}, "\n"), ask(t, machine, web.Interfaces()[0].Addrs[0].Addr()))
 	require.NoError(t, web.UpdateNetwork(deadline(t), "", netns.Bandwidth{Egress: netns.BitsPerSecond(5e7)}), "the host can")
 	mine, err := namespaces.IDOf(st.PID, namespaces.User)
@@ -143,7 +158,7 @@ func TestNetworkOfUserNamespaceStrict(t *testing.T) {
 	cfg, _ := networked(t)
 	h := openWith(t, cfg)
 	s := routed(t, "web")
-	s.Process.Args = testutil.ChildArgs(t, "net-root")
+	s.Process.Args = testutil.ChildArgs(t, "net-root", cfg.Network.Pins)
 	s.Network.Sysctls = map[string]string{"net/ipv4/ip_unprivileged_port_start": "1024"}
 	box := create(t, h, inUserNamespace(t, s))
 	out := run(t, box)
