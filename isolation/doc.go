@@ -22,6 +22,11 @@
 // spec has a [Root]: a directory, or an overlay of several, with /proc, /sys and
 // /dev, which its first process assembles and changes into at its start.
 //
+// # Further processes
+//
+// [Sandbox.Exec] runs a process beside the first one: in the same namespaces, root
+// and group, under the same filter. [Terminal] is a pseudoterminal for either.
+//
 // # What keeps a sandbox in
 //
 // [Spec.Protections] lists it for a spec and this kernel, with the reason for

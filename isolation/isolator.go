@@ -84,12 +84,16 @@ type Launch struct {
 	spec       *Spec                                // what Security and Process say besides
 	root       *launch.Root                         // takes the place of Mounts
 	rootMounts func([]Mount) ([]launch.Item, error) // what goes on it, Mounts first
-	slave      bool                                 // the machine's later mounts arrive
+	stub       *launch.Stub
+	confined   bool // the files are the sandbox's own
+	joined     bool // it enters a running sandbox
+	slave      bool // the machine's later mounts arrive
 
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are
 	NewPrivileges bool
 	Rlimits       []Rlimit
+	Terminal      bool // Files[0] becomes the controlling terminal
 
 	Files []*os.File // descriptors 0, 1, 2 ...; nil is /dev/null
 

@@ -61,6 +61,7 @@ func (processIsolator) Launch(c *Container, l *Launch) error {
 	}
 	l.Path, l.Args, l.Env, l.Dir = path, p.Args, p.Env, cmp.Or(p.Dir, "/")
 	l.User, l.Capabilities, l.NewPrivileges, l.Rlimits = p.User, caps, p.NewPrivileges, p.Rlimits
+	l.Terminal = p.Terminal
 	return nil
 }
 

@@ -77,6 +77,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 			Feature: "process.user", Reason: "taking another identity needs root or a new user namespace",
 		}
 	}
+	s.Confined, s.Terminal, s.Stub = l.confined, l.Terminal, l.stub
 	if l.spec != nil {
 		err = l.secure(l.spec, &s)
 	}
@@ -88,7 +89,31 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		done()
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return p, done, nil
+	free := done // done itself is the result
+	return p, func() { _ = p.Close(); free() }, nil
+}
+
+// compile is [Launch.compile] with the driver's descriptors.
+func (d *nativeDriver) compile(l *Launch) (p *launch.Program, done func(), err error) {
+	// What is not the caller's must not find the caller's binary; see
+	// internal/launch/stub.go.
+	if l.root != nil || l.joined || l.spec != nil && l.spec.Process.Reaper {
+		if l.stub, err = d.stub(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return l.compile(d.low)
+}
+
+// stub makes the stub at the first need for it.
+func (d *nativeDriver) stub() (*launch.Stub, error) {
+	d.stubs.Lock()
+	defer d.stubs.Unlock()
+	var err error
+	if d.stubs.stub == nil {
+		d.stubs.stub, err = launch.NewStub()
+	}
+	return d.stubs.stub, err
 }
 
 // bornIn reports whether the process is born in ns rather than joins it: in a

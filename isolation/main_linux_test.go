@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"exit":      childExit,
 		"look":      childLook,
 		"escape":    childEscape,
+		"view":      childView,
 		"wait":      childWait,
 		"hog":       childHog,
 		"creep":     childCreep,

@@ -35,6 +35,10 @@ type nativeDriver struct {
 	low       *sys.LowFDs
 	network   *networkIsolator
 	isolators []Isolator
+	stubs     struct {
+		sync.Mutex
+		stub *launch.Stub // nil until the first need for it
+	}
 }
 
 // box is what the native driver knows of one sandbox in this process.
@@ -48,6 +52,7 @@ type box struct {
 	hurry chan struct{} // closed once the sandbox is being destroyed
 
 	waiters atomic.Int32 // who waits for ended writes down how it ended
+	execs   []*Exec      // further processes, some ended
 }
 
 // nativeState is what must be known again after a restart.
@@ -98,6 +103,7 @@ func (d *nativeDriver) close() error {
 	if d.low != nil {
 		errs = append(errs, d.low.Close())
 	}
+	errs = append(errs, d.stubs.stub.Close())
 	return errors.Join(append(errs, d.network.close(), d.root.Close())...)
 }
 
@@ -155,7 +161,7 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 			}
 		}
 	}
-	program, closeFiles, err := l.compile(d.low)
+	program, closeFiles, err := d.compile(l)
 	if err != nil {
 		return err
 	}
@@ -289,6 +295,11 @@ func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
 			return fmt.Errorf("waiting for the end of process %d: %w", b.saved.PID, context.Cause(ctx))
 		}
 	}
+	if b := boxOf(c); b != nil {
+		if err := b.waitExecs(ctx); err != nil {
+			return err
+		}
+	}
 	return d.Release(c)
 }
 
@@ -309,7 +320,7 @@ func (d *nativeDriver) Release(c *Container) error {
 	if b.drop != nil {
 		b.drop()
 	}
-	return errors.Join(append(errs, b.pidfd.Close())...)
+	return errors.Join(append(errs, b.pidfd.Close(), b.releaseExecs())...)
 }
 
 // Recover finds a sandbox that an earlier process made.

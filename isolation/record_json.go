@@ -93,6 +93,12 @@ func (p *Process) members(o *compact.Object) {
 	if p.NewPrivileges {
 		o.True("newPrivileges")
 	}
+	if p.Reaper {
+		o.True("reaper")
+	}
+	if p.Terminal {
+		o.True("terminal")
+	}
 	if p.OOMScoreAdj != nil {
 		o.Any("oomScoreAdj", p.OOMScoreAdj)
 	}

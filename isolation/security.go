@@ -269,6 +269,7 @@ func (l *Launch) secure(s *Spec, out *launch.Spec) error {
 	} else if s.Security.Landlock == On {
 		return &UnsupportedError{Feature: "landlock", Reason: why}
 	}
+	out.Reaper = s.Process.Reaper
 	if out.OOMScoreAdj = s.Process.OOMScoreAdj; out.OOMScoreAdj == nil {
 		if adj := s.Class.OOMScoreAdj(); adj != 0 { // raising it needs no privilege
 			out.OOMScoreAdj = &adj

@@ -87,6 +87,17 @@ type Process struct {
 	// By default no_new_privs is set.
 	NewPrivileges bool `json:"newPrivileges,omitzero"`
 
+	// Reaper has a small process of ours be the first of the pid namespace, and
+	// this one its child. It reaps processes that are left to it, passes on the
+	// signals that it gets, and ends as its child ends: with 128 and the signal's
+	// number if that was a signal. Without it, the process is the first itself,
+	// and is to do what an init does; signals that it has no handler for do not
+	// reach it.
+	Reaper bool `json:"reaper,omitzero"`
+
+	// Terminal makes descriptor 0, a terminal, the controlling one of its session.
+	Terminal bool `json:"terminal,omitzero"`
+
 	// OOMScoreAdj says how soon the kernel kills it for lack of memory, -1000
 	// (never) to 1000; nil is that of the class, or the caller's. Less than that takes
 	// CAP_SYS_RESOURCE.
@@ -226,6 +237,9 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs, s.validateNetwork()...)
 	errs = append(errs, s.Security.validate()...)
+	if s.Process.Reaper && !s.Namespaces.kinds().Has(namespaces.PID) {
+		bad("process.reaper", "true", "it needs a new pid namespace")
+	}
 	if !s.Root.IsZero() {
 		errs = append(errs, s.Root.validate()...)
 		if !s.Namespaces.kinds().Has(namespaces.Mount) {

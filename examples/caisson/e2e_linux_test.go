@@ -119,6 +119,26 @@ func TestRunPassesStatusAndStreams(t *testing.T) {
 	assert.True(t, end.Exit.Known)
 }
 
+func TestRootAndExec(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	for _, name := range []string{"etc", "bin"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/name"), []byte("image"), 0o644))
+	c.ok("create", "a", "--rootfs", dir, "--mount", exe+":/bin/caisson:ro", "--init", "--env", asCommand+"=pause", "--", "/bin/caisson")
+	out := c.ok("exec", "a", "--env", asCommand+"=1", "--", "/bin/caisson", "help")
+	assert.Contains(t, out, "caisson")
+	_, _, status := c.call("exec", "a", "--env", asCommand+"=1", "--", "/bin/caisson", "no-such-command")
+	assert.Equal(t, exitUsage, status)
+	c.fails(exitRunNotFound, "/bin/sh", "exec", "a", "--", "/bin/sh")
+	c.fails(exitUsage, "no program", "exec", "a")
+	assert.Contains(t, c.ok("explain", "a"), "seccomp: on")
+	assert.NoFileExists(t, filepath.Join(dir, "bin/caisson"), "the image is as it was")
+}
+
 func TestRunFailures(t *testing.T) {
 	c := newCLI(t)
 	c.fails(exitRunNotFound, "no-such-program", "run", "a", "--", "no-such-program")

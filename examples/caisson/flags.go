@@ -61,29 +61,35 @@ func specFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 	labelFlag(fs, &spec.Labels, "`KEY=VALUE` to find the sandbox by; may be repeated")
 	value(fs, "class", &spec.Class, "standard, latency-critical or best-effort: the `CLASS` that ranks the sandbox against others")
 	fs.StringVar(&spec.Hostname, "hostname", "", "`NAME` of the machine inside; the id by default")
-	fs.StringVar(&spec.Process.Dir, "dir", "", "working `DIR`; / by default")
+	processFlags(fs, &spec.Process)
+	fs.BoolVar(&spec.Process.Reaper, "init", false, "have a small process of caisson's be the first, which reaps and passes on signals")
+	namespaceFlags(fs, &spec.Namespaces)
+	rootFlags(fs, &spec.Root)
+	netFlags(fs, spec)
+}
+
+// processFlags are the flags of every program.
+func processFlags(fs *flag.FlagSet, p *isolation.Process) {
+	fs.StringVar(&p.Dir, "dir", "", "working `DIR`; / by default")
 	fs.Func("env", "`NAME=VALUE` of the environment, or NAME alone to pass on the caller's; may be repeated", func(s string) error {
 		e, err := parseEnv(s, os.LookupEnv)
-		spec.Process.Env = append(spec.Process.Env, e...)
+		p.Env = append(p.Env, e...)
 		return err
 	})
 	fs.Func("user", "`UID[:GID]` to run as; GID is UID by default", func(s string) (err error) {
-		spec.Process.User, err = parseUser(s)
+		p.User, err = parseUser(s)
 		return err
 	})
 	fs.Func("cap", "`CAP_NAME,...` to keep, none, or ALL; what containers usually have by default", func(s string) error {
-		spec.Process.Capabilities = parseCapabilities(s)
+		p.Capabilities = parseCapabilities(s)
 		return nil
 	})
 	fs.Func("rlimit", "`NAME=SOFT[:HARD]` as prlimit(1) names it; may be repeated", func(s string) error {
 		r, err := parseRlimit(s)
-		spec.Process.Rlimits = append(spec.Process.Rlimits, r)
+		p.Rlimits = append(p.Rlimits, r)
 		return err
 	})
-	fs.BoolVar(&spec.Process.NewPrivileges, "new-privileges", false, "let set-user-id programs gain privileges")
-	namespaceFlags(fs, &spec.Namespaces)
-	rootFlags(fs, &spec.Root)
-	netFlags(fs, spec)
+	fs.BoolVar(&p.NewPrivileges, "new-privileges", false, "let set-user-id programs gain privileges")
 }
 
 func namespaceFlags(fs *flag.FlagSet, n *isolation.Namespaces) {

@@ -70,6 +70,7 @@ func commands() []command {
 		{"doctor", "", "say what this machine offers, and what follows from it", doctorCommand},
 		{"run", "ID -- PROGRAM [ARG]...", "run a program in a sandbox, pass on its exit status, and destroy the sandbox", runCommand},
 		{"create", "ID -- PROGRAM [ARG]...", "start a program in a sandbox and leave it running", createCommand},
+		{"exec", "ID -- PROGRAM [ARG]...", "run one more program in a running sandbox, and pass on its exit status", execCommand},
 		{"adopt", "ID", "take charge of a container that somebody else started: its limits, never its life", adoptCommand},
 		{"release", "ID", "let go of an adopted container, which runs on", releaseCommand},
 		{"update", "ID", "change limits of a running sandbox: all that are named, or none", updateCommand},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"testing"
 )
 
@@ -18,6 +19,11 @@ const (
 
 func TestMain(m *testing.M) {
 	switch {
+	case os.Getenv(asCommand) == "pause": // a program that runs until somebody ends it
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, os.Interrupt)
+		<-c
+		return
 	case os.Getenv(asCommand) != "":
 		main()
 		return

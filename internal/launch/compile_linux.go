@@ -23,7 +23,7 @@ import (
 
 // Program is a compiled Spec: what a child does between clone and exec. It does
 // not change once compiled and may be started any number of times, also at
-// once.
+// once; but one with a stub only once, and it is to be closed if it is not.
 type Program struct {
 	image
 	flags   uint64         // of clone3
@@ -32,6 +32,9 @@ type Program struct {
 	maps    []mapFile      // what the parent writes into /proc/PID
 	slots   int            // the first descriptor number that nobody else uses, see root_linux.go
 	opened  map[*Tree]int  // slots of what is bound
+	pidns   int            // namespace that the child is born in, or -1
+	held    [2]int         // steps that hold the report and the stub
+	report  *execReport    // how the stub's exec went, or nil
 	crosses bool           // credentials change, see dumpable_linux.go
 }
 
@@ -56,7 +59,7 @@ func Compile(s Spec) (*Program, error) {
 		return nil, &feature.UnsupportedError{Feature: "time namespace of a child that shares memory",
 			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
-	p := &Program{names: make([]File, 0, 1+len(s.Tasks)+len(s.Join))}
+	p := &Program{pidns: -1, names: make([]File, 0, 1+len(s.Tasks)+len(s.Join))}
 	p.reserve()
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
 		uint64(s.Namespaces&^(NewCgroup|NewTime))
@@ -70,11 +73,17 @@ func Compile(s Spec) (*Program, error) {
 		p.flags |= unix.CLONE_FILES
 	}
 	args.flags = p.flags
+	if s.Stub != nil {
+		var err error
+		if p.report, err = newReport(); err != nil {
+			return nil, err
+		}
+	}
 	for _, lower := range []func(*Program, *Spec) error{
 		(*Program).enter, (*Program).setup, (*Program).restrict, (*Program).exec,
 	} {
 		if err := lower(p, &s); err != nil {
-			return nil, err
+			return nil, errors.Join(err, p.Close())
 		}
 	}
 	p.finish(args)
@@ -112,7 +121,7 @@ func (p *Program) enter(s *Spec) error {
 		// From here on the child has descriptors of its own: those below all
 		// that it needs. To copy and then close the others would cost more
 		// than all the rest where the caller has ten thousand.
-		p.add(unix.SYS_CLOSE_RANGE, s.needed(), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		p.add(unix.SYS_CLOSE_RANGE, p.needed(s), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
 	}
 	// These belong to root once the memory is undumpable, that is after any
 	// change of ids.
@@ -152,6 +161,10 @@ func (p *Program) enter(s *Spec) error {
 	}
 	for _, j := range s.Join {
 		p.names = append(p.names, j.File)
+		if j.Kind == NewPID {
+			p.pidns, p.crosses = j.FD, true
+			continue
+		}
 		if j.Kind == NewUser {
 			// Whoever has CAP_SYS_PTRACE in there must not reach the memory
 			// that the child shares with us.
@@ -167,7 +180,7 @@ func (p *Program) enter(s *Spec) error {
 // its cgroups. It is a multiple of 64: before commit 678379e1d4f7 ("close_range():
 // fix the logics in descriptor table trimming", Linux 6.12) a table cut elsewhere
 // had numbers in use without a file.
-func (s *Spec) needed() int {
+func (p *Program) needed(s *Spec) int {
 	most := 2
 	for _, fd := range s.Files {
 		most = max(most, fd)
@@ -177,6 +190,9 @@ func (s *Spec) needed() int {
 	}
 	if s.Root != nil {
 		most = max(most, s.Root.needed())
+	}
+	if s.Stub != nil {
+		most = max(most, s.Stub.fd.Int(), p.report.write.Int())
 	}
 	return (most/64 + 1) * 64
 }
@@ -216,8 +232,9 @@ func (p *Program) setup(s *Spec) error {
 	if s.Setsid {
 		p.add(unix.SYS_SETSID)
 	}
+	p.holdStub(s)
 	p.files(s.Files)
-	if s.Root != nil {
+	if s.confined() {
 		p.closeOthers(s) // the working directory must not be had through one (CVE-2024-21626)
 	}
 	if s.Terminal {
@@ -309,7 +326,7 @@ func (p *Program) restrict(s *Spec) error {
 
 // exec: only what the program inherits is left, then it runs.
 func (p *Program) exec(s *Spec) error {
-	if s.Root == nil { // or they are closed already
+	if !s.confined() { // or they are closed already
 		p.closeOthers(s)
 	}
 	for _, sig := range ignoredSignals() {
@@ -329,18 +346,34 @@ func (p *Program) exec(s *Spec) error {
 	if argv == nil {
 		argv = []string{s.Path}
 	}
+	if s.Stub != nil {
+		p.execStub(s, argv)
+		return nil
+	}
 	p.add(unix.SYS_EXECVE, s.Path, p.vector(argv), p.vector(s.Env))
 	return nil
 }
 
 // closeOthers closes all but Files.
 func (p *Program) closeOthers(s *Spec) {
-	keep := 3
-	if s.Files != nil {
-		keep = len(s.Files)
+	keep := s.kept()
+	if s.Stub != nil {
+		p.keepStub(keep)
+		keep += 2
 	}
 	p.add(unix.SYS_CLOSE_RANGE, keep, uintptr(^uint32(0)), 0)
 }
+
+// kept is how many descriptors the program gets.
+func (s *Spec) kept() int {
+	if s.Files == nil {
+		return 3
+	}
+	return len(s.Files)
+}
+
+// confined reports whether what the child sees is somebody else's.
+func (s *Spec) confined() bool { return s.Root != nil || s.Confined }
 
 // scope gives up reaching processes outside.
 func (p *Program) scope(s *Spec) {
@@ -396,6 +429,13 @@ func (p *Program) close(from, use int) {
 
 func (p *Program) whole(step int) { p.steps[step].flags |= flagWrite }
 
+func (p *Program) label(step int, name string) {
+	if p.labels == nil {
+		p.labels = make(map[int]string)
+	}
+	p.labels[step] = name
+}
+
 func (p *Program) optional(step int, yes bool) {
 	if yes {
 		p.steps[step].flags |= flagOptional
@@ -415,10 +455,7 @@ func (p *Program) calls(s *Spec, at Point) {
 			}
 		}
 		st := p.add(c.Nr, args...)
-		if p.labels == nil {
-			p.labels = make(map[int]string)
-		}
-		p.labels[st] = c.Name
+		p.label(st, c.Name)
 		p.optional(st, c.Optional)
 	}
 }

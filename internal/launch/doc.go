@@ -81,9 +81,15 @@
 //     therefore does not have it.
 //
 // The child's /proc/PID/exe is the caller's binary until exec. Nobody can be in
-// a new pid namespace to look at it. To enter a running sandbox is another
-// matter, and this package does not: a pid namespace cannot be joined by
-// setns(2) for oneself.
+// a new pid namespace to look at it, but execve itself looks up what an image
+// says, and in an existing namespace others are about. Against the first there is
+// the stub, a program of three hundred bytes in a sealed memfd that the child
+// executes first and that executes the program; a pipe tells whether it could.
+// Against the second the caller's memory is undumpable while such a child is
+// under way, so only who has CAP_SYS_PTRACE over the caller can look.
+//
+// A pid namespace cannot be entered for oneself. The thread that clones sets the
+// one that its children are born in, and sets it back.
 //
 // # Steps in detail
 //

@@ -102,6 +102,7 @@ var calls = map[uint64]struct {
 	unix.SYS_SCHED_SETATTR:           {"sched_setattr", []int{decimal, opaque}},
 	unix.SYS_IOPRIO_SET:              {"ioprio_set", []int{decimal, decimal, hex}},
 	unix.SYS_KEYCTL:                  {"keyctl", []int{option}},
+	unix.SYS_EXECVEAT:                {"execve", []int{-1, -1, -1, -1, -1}},
 	unix.SYS_SECCOMP:                 {"seccomp", []int{-1, -1, opaque}},
 	unix.SYS_OPEN_TREE:               {"open_tree", []int{file, str, hex}},
 	unix.SYS_MOVE_MOUNT:              {"move_mount", []int{file, str, file, str}},

@@ -53,3 +53,15 @@ func (*Child) Reap() (Status, bool, error) { return Status{}, false, errOther }
 
 // Landlock is 0: there is none.
 func Landlock() int { return 0 }
+
+// Stub is a program that children execute first; here there is none.
+type Stub struct{}
+
+// NewStub returns [ErrNotSupported].
+func NewStub() (*Stub, error) { return nil, errOther }
+
+// Close does nothing.
+func (*Stub) Close() error { return nil }
+
+// Close does nothing.
+func (*Program) Close() error { return nil }

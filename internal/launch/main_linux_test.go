@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		"look":     look,
 		"exit":     func(args []string) int { n, _ := strconv.Atoi(args[0]); return n },
 		"agent":    agent,
+		"orphans":  orphans,
+		"orphan":   orphan,
 	})
 }
 

@@ -88,7 +88,7 @@ func (p *Program) openTrees(s *Spec) {
 	if r == nil {
 		return
 	}
-	p.slots, p.opened = s.needed()+below, map[*Tree]int{}
+	p.slots, p.opened = p.needed(s)+below, map[*Tree]int{}
 	for slot, name := range []string{slotRoot: "root", slotTree: "mount", slotFS: "fs", slotOther: "copy of /"} {
 		p.names = append(p.names, File{FD: p.slot(slot), Path: name})
 	}
@@ -339,7 +339,7 @@ func (p *Program) make(i *Item, resolve uint64) {
 // chdir enters the working directory, which no magic link may lead out of the
 // root.
 func (p *Program) chdir(s *Spec) {
-	if s.Root == nil {
+	if !s.confined() {
 		p.add(unix.SYS_CHDIR, s.Dir)
 		return
 	}

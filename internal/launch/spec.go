@@ -49,8 +49,8 @@ type Spec struct {
 	UIDMaps, GIDMaps []IDMap
 	Setgroups        bool
 
-	// Join enters existing namespaces, in this order. A pid namespace cannot be
-	// joined: setns(2) moves only the children of the caller.
+	// Join enters existing namespaces, in this order. A pid namespace is entered
+	// by birth, wherever it stands in the list.
 	Join []Join
 
 	// Monotonic and Boottime shift the clocks of a new time namespace.
@@ -63,6 +63,11 @@ type Spec struct {
 	Propagation Propagation
 	Unmounts    []string // mount points, detached with all below them; a refusal is noted in Child.Degraded
 	Mounts      []Mount
+
+	// Confined says that the files the child sees are somebody else's: it enters
+	// Dir with no descriptors but Files, and by no magic link of /proc. With a
+	// Root it is always so.
+	Confined bool
 
 	Root *Root // a root file system of the child's own; takes the place of Mounts
 
@@ -84,6 +89,12 @@ type Spec struct {
 	Credential   *Credential
 	Capabilities *Capabilities
 	NoNewPrivs   bool
+
+	// Stub is executed first, and executes Path: so that the caller's binary is
+	// not what /proc/self/exe is while Path is looked up. Reaper has the stub stay
+	// as the parent of Path, reaping what is left to it; needs Stub and NewPID.
+	Stub   *Stub
+	Reaper bool
 
 	// Scoped are LANDLOCK_SCOPE_* that the child gives up, Linux 6.12. Without
 	// NoNewPrivs it takes CAP_SYS_ADMIN, as Seccomp does.

@@ -36,7 +36,7 @@ type Child struct {
 	Degraded []error
 }
 
-// Start runs the program in a new child and returns once the child has called
+// Start runs the program, once where it has a stub, in a new child and returns once the child has called
 // execve with success. It may be called from any goroutine, also one locked to
 // its thread: the child is always born from an ordinary thread of the process
 // and inherits that one's namespaces and credentials.
@@ -56,6 +56,7 @@ func (p *Program) Start(ctx context.Context) (*Child, error) { return p.StartOn(
 // returns when that has. It is for those that a child in a new user namespace has
 // no right to join. An error of on counts only if it did not call birth.
 func (p *Program) StartOn(ctx context.Context, on func(birth func()) error) (*Child, error) {
+	defer p.Close()
 	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
 		f.arena.free()
@@ -64,7 +65,11 @@ func (p *Program) StartOn(ctx context.Context, on func(birth func()) error) (*Ch
 	go f.runOn(on)
 	select {
 	case <-f.done:
-		return f.land()
+		c, err := f.land()
+		if err == nil && p.report != nil {
+			return p.report.wait(ctx, p, c)
+		}
+		return c, err
 	case <-ctx.Done():
 		return nil, f.cancel(ctx.Err())
 	}
@@ -99,6 +104,11 @@ func (f *flight) birth() {
 	if f.program.crosses {
 		holdDumpable()
 		defer releaseDumpable()
+	}
+	if f.program.pidns >= 0 {
+		f.errno, f.lost = vforkInto(f.program.pidns, f.arena.header())
+		runtime.KeepAlive(f.arena)
+		return
 	}
 	if f.program.maps == nil {
 		f.errno = vfork(f.arena.header())
@@ -231,7 +241,7 @@ func (f *flight) bringDown() *StepError {
 		}
 	}
 	<-f.done
-	if f.errno == 0 {
+	if f.errno == 0 && f.lost == nil {
 		f.kill() // it may have passed execve meanwhile
 	}
 	child, err := f.land()

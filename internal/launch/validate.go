@@ -130,10 +130,10 @@ func (s *Spec) checkNamespaces() error {
 			return bad(at("Join", i), j.FD, errNegative)
 		case j.Kind&allNamespaces != j.Kind || j.Kind == 0 || j.Kind&(j.Kind-1) != 0:
 			wrong = "is not one kind of namespace"
-		case j.Kind == NewPID:
-			wrong = "setns moves only the children into a pid namespace"
 		case j.Kind == NewTime:
 			wrong = "setns wants a process that shares its memory with nobody"
+		case j.Kind == NewPID && s.Namespaces&NewUser != 0:
+			wrong = "is not entered from a new user namespace"
 		case j.Kind&s.Namespaces != 0:
 			wrong = "is also in Namespaces"
 		}
@@ -286,6 +286,8 @@ func (s *Spec) checkCalls() error {
 
 func (s *Spec) checkPrivileges() error {
 	switch {
+	case s.Reaper && (s.Stub == nil || s.Namespaces&NewPID == 0):
+		return bad("Reaper", true, errors.New("needs Stub, and NewPID in Namespaces"))
 	case s.Terminal && !s.Setsid:
 		return bad("Terminal", true, errors.New("needs Setsid"))
 	case s.Terminal && s.Files != nil && (len(s.Files) == 0 || s.Files[0] < 0):

@@ -38,7 +38,7 @@ func TestValidate(t *testing.T) {
 		{"Join[0]", Spec{Join: []Join{{File{FD: -1}, NewNet}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, 0}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewNet | NewUTS}}}},
-		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewPID}}}},
+		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewPID}}, Namespaces: NewUser}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewTime}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewNet}}, Namespaces: NewNet}},
 		{"Monotonic", Spec{Monotonic: math.MinInt64, Namespaces: NewTime}},

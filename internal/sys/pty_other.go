@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package sys
+
+import (
+	"os"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+var errPTY = &feature.UnsupportedError{Feature: "pseudoterminal", Reason: "only on Linux"}
+
+// OpenPTY is not supported here.
+func OpenPTY() (pty, tty *os.File, err error) { return nil, nil, errPTY }
+
+// ResizePTY is not supported here.
+func ResizePTY(*os.File, uint16, uint16) error { return errPTY }
+
+// HungUp is false here.
+func HungUp(error) bool { return false }

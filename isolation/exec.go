@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+// An Execer runs further processes in a running container.
+type Execer interface {
+	// Exec starts p beside the first process. files are as in [Starter].
+	Exec(ctx context.Context, c *Container, p Process, files []*os.File) (*Exec, error)
+}
+
+// Exec is a further process in a sandbox. It ends with the sandbox. Once its host
+// is closed nobody waits for it, and Wait does not return.
+type Exec struct {
+	pid   int
+	child *launch.Child
+	drop  func()
+	ended chan struct{} // closed once status is set
+
+	mu     sync.Mutex
+	status ExitStatus
+}
+
+// Exec starts a process in the running sandbox: in its namespaces, root and group,
+// with the identity and capabilities that p says and the system call filter of the
+// sandbox. files are as in [Sandbox.Start]. The first process has to live.
+//
+// Nothing of the caller is within reach of the sandbox meanwhile: neither its
+// binary nor its memory nor its descriptors. What the process leaves behind when
+// it ends goes to the first process of the pid namespace.
+//
+// A frozen sandbox is a [StateError]; in one whose CPU limit is used up, Exec takes
+// as long as the limit has it.
+func (s *Sandbox) Exec(ctx context.Context, p Process, files ...*os.File) (*Exec, error) {
+	var e *Exec
+	err := s.change(ctx, "exec", func() (err error) {
+		d, ok := s.driver.(Execer)
+		if !ok {
+			return s.lacks("exec")
+		}
+		if err := errors.Join(p.validate()...); err != nil {
+			return err
+		}
+		e, err = d.Exec(ctx, s.c, p, files)
+		return err
+	})
+	return e, err
+}
+
+// PID is the process's number in the caller's pid namespace.
+func (e *Exec) PID() int { return e.pid }
+
+// Wait waits for the end of the process. It may be called by many and again.
+func (e *Exec) Wait(ctx context.Context) (ExitStatus, error) {
+	select {
+	case <-e.ended:
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.status, nil
+	case <-ctx.Done():
+		return ExitStatus{}, context.Cause(ctx)
+	}
+}
+
+// Signal sends sig to the process.
+func (e *Exec) Signal(sig syscall.Signal) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.child.PIDFD.Int() < 0 {
+		return &StateError{State: StateExited, Reason: "the process has ended"}
+	}
+	err := sys.PidfdSignal(e.child.PIDFD.Int(), sig)
+	if errors.Is(err, syscall.ESRCH) {
+		return &StateError{State: StateExited, Reason: "the process has ended"}
+	}
+	return err
+}
+
+// exited runs once, on the engine's goroutine, when the process has ended.
+func (e *Exec) exited() {
+	st := ExitStatus{At: time.Now()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.drop()
+	if end, ended, err := e.child.Reap(); err == nil && ended {
+		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	}
+	if st.Signal != 0 {
+		st.Code = 128 + st.Signal
+	}
+	_ = e.child.PIDFD.Close() // the one whose end was told of is not needed any more
+	e.status = st
+	close(e.ended)
+}
+
+// release lets go of a process that lives on, of which nobody will hear.
+func (e *Exec) release() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.drop()
+	return e.child.PIDFD.Close()
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/sys"
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// Exec clones a process into the sandbox: born in its group and pid namespace, it
+// enters the other namespaces and becomes what p says.
+func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files []*os.File) (_ *Exec, err error) {
+	b := boxOf(c)
+	if b == nil {
+		return nil, &StateError{State: StateCreating, Reason: "no process runs"}
+	}
+	if st := b.state(); st != StateRunning {
+		return nil, &StateError{State: st, Reason: "no process runs"}
+	}
+	// A child in a frozen group would not get as far as execve.
+	if frozen, err := c.Cgroup.Frozen(); err == nil && frozen {
+		return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
+	}
+	spec := c.Spec.Clone()
+	spec.Process, spec.Process.Reaper = p, false
+	l := &Launch{UnifiedFD: -1, Files: files, spec: &spec, confined: !spec.Root.IsZero(), joined: true}
+	if l.Path, err = lookPath(p, &spec.Root); err != nil {
+		return nil, err
+	}
+	if l.Capabilities, err = capabilitySet(p.Capabilities); err != nil {
+		return nil, err
+	}
+	l.Args, l.Env, l.Dir = p.Args, p.Env, cmp.Or(p.Dir, "/")
+	l.User, l.NewPrivileges, l.Rlimits, l.Terminal = p.User, p.NewPrivileges, p.Rlimits, p.Terminal
+	defer func() {
+		for _, ns := range l.Join {
+			err = errors.Join(err, ns.Close())
+		}
+	}()
+	kinds := spec.Namespaces.kinds()
+	if spec.Network.Mode != "" {
+		kinds = kinds.With(namespaces.KindsOf(namespaces.Network))
+	}
+	if kinds.Has(namespaces.Time) {
+		return nil, &UnsupportedError{Feature: "exec", Reason: "a time namespace is entered only by a process that shares no memory"}
+	}
+	for kind := range kinds.All() {
+		ns, err := namespaces.OpenPIDFD(b.pidfd.Int(), kind)
+		if err != nil {
+			return nil, err
+		}
+		l.Join = append(l.Join, ns)
+	}
+	join, err := c.Cgroup.Join()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Cgroup.CloseJoin()) }()
+	l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
+	restore, err := d.noGroupOOM(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, restore()) }()
+	e, err := d.exec(ctx, l)
+	if err == nil {
+		b.mu.Lock()
+		b.execs = append(slices.DeleteFunc(b.execs, func(e *Exec) bool { return isClosed(e.ended) }), e)
+		b.mu.Unlock()
+	}
+	return e, err
+}
+
+// waitExecs waits until the processes of Exec, which are killed, are reaped.
+func (b *box) waitExecs(ctx context.Context) error {
+	b.mu.Lock()
+	execs := slices.Clone(b.execs)
+	b.mu.Unlock()
+	for _, e := range execs {
+		if _, err := e.Wait(ctx); err != nil {
+			return fmt.Errorf("waiting for the end of process %d: %w", e.pid, err)
+		}
+	}
+	return nil
+}
+
+// releaseExecs is called with b.mu held.
+func (b *box) releaseExecs() error {
+	var errs []error
+	for _, e := range b.execs {
+		errs = append(errs, e.release())
+	}
+	b.execs = nil
+	return errors.Join(errs...)
+}
+
+// exec starts a joined launch.
+func (d *nativeDriver) exec(ctx context.Context, l *Launch) (*Exec, error) {
+	program, done, err := d.compile(l)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	child, err := program.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &Exec{pid: child.PID, child: child, ended: make(chan struct{})}
+	e.mu.Lock() // it may end at once
+	e.drop, err = d.engine.OnExit(child.PIDFD.Int(), e.exited)
+	e.mu.Unlock()
+	if err != nil {
+		err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
+		_, werr := child.Wait()
+		return nil, errors.Join(err, werr, child.PIDFD.Close())
+	}
+	return e, nil
+}
+
+// noGroupOOM takes memory.oom.group back while a child that shares the caller's
+// memory is in the group: a kill of the whole group would reach the caller. See
+// internal/launch.
+func (d *nativeDriver) noGroupOOM(ctx context.Context, c *Container) (restore func() error, err error) {
+	_, later := heldBack(c.Spec.Resources)
+	if later.IsZero() {
+		return func() error { return nil }, nil
+	}
+	off := cgroups.Resources{Memory: cgroups.Memory{OOMGroup: cgroups.Off}}
+	if _, err := c.Cgroup.Update(ctx, off); err != nil {
+		return nil, err
+	}
+	return func() error {
+		_, err := c.Cgroup.Update(context.WithoutCancel(ctx), later)
+		return err
+	}, nil
+}
