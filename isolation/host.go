@@ -80,6 +80,7 @@ type Host struct {
 	adopted *adoptedDriver
 
 	recovered []Recovery
+	finisher  *finisher
 
 	mu        sync.Mutex
 	sandboxes map[string]*Sandbox
@@ -117,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
-	h := &Host{cfg: cfg, boot: boot, dir: dir, lock: lock, clock: cfg.clock, sandboxes: map[string]*Sandbox{}}
+	h := &Host{finisher: newFinisher(), cfg: cfg, boot: boot, dir: dir, lock: lock, clock: cfg.clock, sandboxes: map[string]*Sandbox{}}
 	if h.clock.now == nil {
 		h.clock = realClock()
 	}
@@ -236,8 +237,10 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 // A container that was adopted is only let go of: it runs on, with its limits as
 // they are. See [Sandbox.Release].
 //
-// When ctx ends first, the error says what is still there; the sandbox is then
-// half destroyed, and Destroy may be called again.
+// When ctx ends first, the error says what is still there: a
+// [cgroups.RemainingError] names the processes and where in the kernel they wait.
+// They are killed already; the host goes on in the background until the sandbox is
+// gone, unless it is Shared, and Destroy may be called again to wait for that.
 func (h *Host) Destroy(ctx context.Context, id string) error {
 	s, err := h.sandbox(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -350,6 +353,7 @@ func (h *Host) Close() error {
 	all := slices.Collect(maps.Values(h.sandboxes))
 	h.sandboxes = nil
 	h.mu.Unlock()
+	h.finisher.close()
 	h.leases.close()
 	var errs []error
 	for _, s := range all {

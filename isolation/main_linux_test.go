@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		"look":      childLook,
 		"escape":    childEscape,
 		"view":      childView,
+		"stat":      childStat,
 		"wait":      childWait,
 		"hog":       childHog,
 		"creep":     childCreep,

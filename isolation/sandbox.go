@@ -32,6 +32,7 @@ type Sandbox struct {
 	watching watching
 
 	updating   atomic.Pointer[context.CancelCauseFunc] // ends the update under way
+	finishing  atomic.Pointer[finishing]               // Destroy goes on without a caller
 	destroying atomic.Int32                            // calls of Destroy
 	reported   atomic.Pointer[reported]
 }
@@ -353,12 +354,29 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 // Destroy ends every process of the sandbox and leaves nothing of it. It may
 // be repeated. See [Host.Destroy].
 func (s *Sandbox) Destroy(ctx context.Context) error {
+	if f := s.finishing.Load(); f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return f.err
+		}
+	}
+	begun, err := s.destroy(ctx)
+	if err != nil && begun && ctx.Err() != nil {
+		s.finishLater(err)
+	}
+	return err
+}
+
+// destroy reports whether it has begun to end the sandbox.
+func (s *Sandbox) destroy(ctx context.Context) (begun bool, err error) {
 	s.destroying.Add(1)
 	defer s.destroying.Add(-1)
 	if cancel := s.updating.Load(); cancel != nil {
 		(*cancel)(errDestroyed)
 	}
-	err := s.change(ctx, "destroy", func() error {
+	err = s.change(ctx, "destroy", func() error {
+		begun = true
 		// A full disk must not keep a sandbox alive: without the line, a
 		// crash now is one while it was whole, which Open finds out too.
 		_ = s.c.record.add(entry{Phase: phaseDestroying})
@@ -375,9 +393,9 @@ func (s *Sandbox) Destroy(ctx context.Context) error {
 		return s.c.record.remove()
 	})
 	if errors.Is(err, ErrNotFound) {
-		return nil
+		return begun, nil
 	}
-	return err
+	return begun, err
 }
 
 var errDestroyed = errors.New("the sandbox is being destroyed")

@@ -87,6 +87,7 @@ var (
 var absent = []string{
 	"pidfd.exit", // Linux 6.15
 	"iperf3",     // a program of Debian's; TestRates is the same without
+	"fuse",       // a module that not each of these kernels needs to bring
 	"e2e",        // whole lives of other people's containers, with a Go toolchain
 }
 
@@ -127,7 +128,7 @@ var notHere = []string{"test/arch", "test/vm"}
 // these depend on. Those that a kernel has built in are left out, and one with a
 // question mark is part of another module on some kernels.
 var modules = []string{
-	"virtio_pci", "virtio_mmio", "virtio_blk", "loop", "overlay", "bfq", "null_blk",
+	"virtio_pci", "virtio_mmio", "virtio_blk", "loop", "overlay", "fuse?", "bfq", "null_blk",
 	"veth", "bridge", "br_netfilter", "dummy", "ifb", "tun", "macvlan", "ipvlan",
 	"sch_htb", "sch_tbf", "sch_ingress", "sch_fq", "sch_fq_codel", "sch_netem",
 	"cls_matchall", "cls_u32", "cls_bpf", "cls_cgroup", "act_police", "act_mirred", "act_bpf",
