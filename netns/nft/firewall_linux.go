@@ -235,38 +235,11 @@ func (e owned) raw() nftables.SetElement {
 	return s
 }
 
-// of reads the elements of the owners that match, as they are between two
-// transactions: the kernel hands long sets out in parts, and what others change
-// meanwhile may be in none of them.
+// of reads the elements of the owners that match.
 func (f *Firewall) of(match func(owner string) bool) ([]owned, error) {
-	for range attempts {
-		before, err := f.generation()
-		if err != nil {
-			return nil, err
-		}
-		all, err := f.read(match)
-		if err != nil {
-			return nil, err
-		}
-		after, err := f.generation()
-		if err != nil {
-			return nil, err
-		}
-		if before == after {
-			return all, nil
-		}
-	}
-	return nil, netns.ErrInterrupted
-}
-
-// attempts bounds how often elements are read again. Whoever changes rules all that
-// time leaves no state to report.
-const attempts = 20
-
-func (f *Firewall) read(match func(owner string) bool) ([]owned, error) {
 	var all []owned
 	for id, set := range f.sets {
-		list, err := f.conn.GetSetElements(set)
+		list, err := f.list(set)
 		if err != nil {
 			return nil, err
 		}
@@ -277,6 +250,33 @@ func (f *Firewall) read(match func(owner string) bool) ([]owned, error) {
 		}
 	}
 	return all, nil
+}
+
+// attempts bounds how often a set is read again. Whoever changes rules all that
+// time leaves no state to report.
+const attempts = 20
+
+// list reads a set as it is between two transactions: the kernel hands a long one
+// out in parts, and what others change meanwhile may be in none of them.
+func (f *Firewall) list(set *nftables.Set) ([]nftables.SetElement, error) {
+	for range attempts {
+		before, err := f.generation()
+		if err != nil {
+			return nil, err
+		}
+		list, err := f.conn.GetSetElements(set)
+		if err != nil {
+			return nil, err
+		}
+		after, err := f.generation()
+		if err != nil {
+			return nil, err
+		}
+		if before == after {
+			return list, nil
+		}
+	}
+	return nil, netns.ErrInterrupted
 }
 
 // Error is a failed operation on the table.

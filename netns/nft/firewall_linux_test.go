@@ -310,7 +310,7 @@ func TestSoak(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	left, err := l.firewall.read(func(string) bool { return true })
+	left, err := l.firewall.of(func(string) bool { return true })
 	require.NoError(t, err)
 	assert.Empty(t, left)
 	links, err := l.network.Machine().Links(context.Background())
