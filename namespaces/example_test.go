@@ -78,3 +78,20 @@ func ExampleIDMaps() {
 	// 100032 true
 	// id map "5 5 1": shares ids inside with "1 100000 65535"
 }
+
+// What keeps the caller's network namespace alive.
+func ExampleHolders() {
+	h, err := namespaces.Current(namespaces.Network)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer h.Close()
+	holders, err := namespaces.Holders(h.ID())
+	if err != nil {
+		fmt.Println(err) // of processes that may not be looked at; the rest is listed
+	}
+	for _, holder := range holders {
+		fmt.Println(holder) // member /proc/1/task/1/ns/net of process 1
+	}
+}

@@ -61,3 +61,6 @@ func (h *Handle) UserNS() (*Handle, error) { return nil, onlyLinux() }
 
 // Parent is not supported here.
 func (h *Handle) Parent() (*Handle, error) { return nil, onlyLinux() }
+
+// Holders is not supported here.
+func Holders(ID) ([]Holder, error) { return nil, onlyLinux() }
