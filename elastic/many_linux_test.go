@@ -22,29 +22,27 @@ import (
 func TestManyTriggers(t *testing.T) {
 	testutil.CheckLeaks(t)
 	testutil.Require(t, testutil.Root, testutil.PSI, testutil.SysResource)
-	const groups, of, each = 4, 50, 25
-	moreFiles(t, groups*of*each+2000)
+	const groups, each = 100, 50
+	moreFiles(t, groups*each+2000)
 	root := openRoot(t)
 	parent := create(t, root, cgroups.ControllerPIDs)
 	e := newEngine(t)
 	before, threads := runtime.NumGoroutine(), entries(t, "/proc/self/task")
-	var watches []*Watch // those of a group one after the other
+	var watches []*Watch
 	var last *cgroups.Cgroup
 	for i := range groups {
 		cg, err := root.Create(fmt.Sprintf("%s/%d", parent.Path(), i), cgroups.ControllersOf(cgroups.ControllerPIDs))
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, cg.Close()) }) // the parent's removal takes it along
 		last = cg
-		for range of {
-			cfg := WatchConfig{Cgroup: cg}
-			for n := range each {
-				r := []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO}[n%3]
-				cfg.Pressure = append(cfg.Pressure, Threshold{Resource: r, Stall: time.Duration(100+n) * ms, Window: time.Second})
-			}
-			w, err := e.Watch(cfg)
-			require.NoError(t, err)
-			watches = append(watches, w)
+		cfg := WatchConfig{Cgroup: cg}
+		for n := range each {
+			r := []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO}[n%3]
+			cfg.Pressure = append(cfg.Pressure, Threshold{Resource: r, Stall: time.Duration(100+n) * ms, Window: time.Second})
 		}
+		w, err := e.Watch(cfg)
+		require.NoError(t, err)
+		watches = append(watches, w)
 	}
 	triggers := 0
 	for _, w := range watches {
@@ -56,7 +54,7 @@ func TestManyTriggers(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, groups*of*each, triggers)
+	assert.Equal(t, groups*each, triggers)
 	assert.LessOrEqual(t, runtime.NumGoroutine(), before+1)
 	// The runtime makes threads as it pleases, but none for a trigger.
 	assert.LessOrEqual(t, entries(t, "/proc/self/task"), threads+8)
@@ -70,7 +68,7 @@ func TestManyTriggers(t *testing.T) {
 	assert.Equal(t, cgroups.PressureCPU, ev.Threshold.Resource)
 
 	// The kernel waits for a grace period with each trigger that it ends; those of
-	// several watches may be the same.
+	// several watches may share one.
 	var closing sync.WaitGroup
 	for _, w := range watches {
 		closing.Go(func() { assert.NoError(t, w.Close()) })
