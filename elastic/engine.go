@@ -18,6 +18,7 @@ import (
 // It is safe for concurrent use.
 type Engine struct {
 	poller *poll.Poller
+	above  above     // of the engine's goroutine, once it runs
 	epoch  time.Time // what moments are relative to
 	start  sync.Once
 
@@ -202,6 +203,7 @@ func (e *Engine) tick() {
 		}
 	}
 	e.mu.Unlock()
+	e.above.tick++
 	for _, b := range due {
 		b.fn()
 	}

@@ -22,6 +22,9 @@ type gauge struct {
 	pressure  cgroups.Pressure // as read last
 	throttled cgroups.Reading[time.Duration]
 	asOf      time.Duration // the total of pressure when throttled was read
+
+	below bool  // what the engine has above tells whether this can have grown
+	calm  int64 // what that was when this was read last
 }
 
 // line is one threshold. With a trigger it needs samples only from when the
@@ -37,7 +40,10 @@ type line struct {
 func (w *Watch) openThreshold(t Threshold) error {
 	i := slices.IndexFunc(w.gauges, func(g *gauge) bool { return g.resource == t.Resource })
 	if i < 0 {
-		g := &gauge{w: w, resource: t.Resource}
+		g := &gauge{w: w, resource: t.Resource, calm: -1}
+		if of, ok := w.source.(*group); ok {
+			g.below = w.engine.above.covers(of.Cgroup)
+		}
 		g.beat.fn = g.tick
 		i = len(w.gauges)
 		w.gauges = append(w.gauges, g)
@@ -110,9 +116,19 @@ func (g *gauge) sampleOf(l *line, at time.Duration) sample {
 func (g *gauge) tick() {
 	g.w.mu.Lock()
 	defer g.w.mu.Unlock()
-	if !g.w.stopped && len(g.lines) > 0 {
-		g.sample(nil)
+	if g.w.stopped || len(g.lines) == 0 {
+		return
 	}
+	if g.below {
+		// Read before the group is, so that nothing falls between the two.
+		m := g.w.engine.stalled(g.resource)
+		if m.total >= 0 && m.total == g.calm {
+			g.tell(nil, m.at)
+			return
+		}
+		g.calm = m.total
+	}
+	g.sample(nil)
 }
 
 // tripped is called when l's trigger fires. The watch's mu is held.
@@ -135,12 +151,17 @@ func (g *gauge) tripped(l *line, err error) {
 // sample reads the pressure and tells every threshold; tripped, if any, is the
 // one that the kernel says is crossed.
 func (g *gauge) sample(tripped *line) {
-	e := g.w.engine
-	at := e.now()
+	at := g.w.engine.now()
 	if err := g.read(false); err != nil {
 		g.fail(err)
 		return
 	}
+	g.tell(tripped, at)
+}
+
+// tell tells every threshold what the pressure was at the moment at.
+func (g *gauge) tell(tripped *line, at time.Duration) {
+	e := g.w.engine
 	for _, l := range g.lines {
 		s := g.sampleOf(l, at)
 		var change edge

@@ -82,6 +82,7 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	d.engine.Above(d.parent.group)
 	d.isolators = slices.Concat([]Isolator{
 		d.network, // first, to be cleaned up when the processes have ended
 		&cgroupIsolator{root: root, parent: d.parent},
