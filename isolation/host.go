@@ -234,6 +234,9 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 // Destroy ends every process of the sandbox and leaves nothing of it. An id
 // that is not there is nil, so it may be repeated.
 //
+// A sandbox whose record makes no sense, as [Host.Recovered] has said, is ended by
+// what the kernel has of it.
+//
 // A container that was adopted is only let go of: it runs on, with its limits as
 // they are. See [Sandbox.Release].
 //
@@ -243,8 +246,8 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 // gone, unless it is Shared, and Destroy may be called again to wait for that.
 func (h *Host) Destroy(ctx context.Context, id string) error {
 	s, err := h.sandbox(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return nil
+	if errors.Is(err, ErrNotFound) || IsCorrupt(err) {
+		return wrap("destroy", clip(id), h.destroyCorrupt(ctx, id))
 	}
 	if err != nil {
 		return wrap("destroy", clip(id), err)
@@ -284,20 +287,6 @@ func (h *Host) sandbox(ctx context.Context, id string) (*Sandbox, error) {
 		return h.find(ctx, id)
 	}
 	return nil, ErrNotFound
-}
-
-// Selector chooses sandboxes by labels: each of its pairs must be there. The
-// nil Selector chooses all.
-type Selector map[string]string
-
-// Matches reports whether labels has every pair of the selector.
-func (sel Selector) Matches(labels map[string]string) bool {
-	for k, v := range sel {
-		if got, ok := labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }
 
 // Sandboxes goes through the sandboxes that match, by id, as they were when it

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -153,6 +154,30 @@ func TestEndWhileNobodyWasThere(t *testing.T) {
 	assert.Equal(t, "unknown", exit.String())
 }
 
+// plain is a record without its lines' checksums.
+func plain(record []byte) string {
+	return regexp.MustCompile(`(?m) [0-9a-f]{8}$`).ReplaceAllString(string(record), "")
+}
+
+// unmark takes what the sandbox's group says of it away.
+func unmark(t *testing.T, cfg isolation.Config, id string) {
+	t.Helper()
+	mounts, err := testutil.CgroupMounts()
+	require.NoError(t, err)
+	for _, m := range mounts {
+		_ = syscall.Removexattr(filepath.Join(m.Path, cfg.Parent, id), "trusted.caisson.sandbox")
+	}
+	root := must(cgroups.Open(""))
+	defer root.Close()
+	if !root.Detached() {
+		return
+	}
+	// A tree without a path.
+	g := must(root.Open(cfg.Parent + "/" + id))
+	defer g.Close()
+	require.NoError(t, syscall.Removexattr(fmt.Sprintf("/proc/self/fd/%d", g.FD()), "trusted.caisson.sandbox"))
+}
+
 // someTree is the directory of id in a mounted tree.
 func someTree(t *testing.T, cfg isolation.Config, id string) string {
 	t.Helper()
@@ -178,6 +203,7 @@ func TestHalfMadeIsRemoved(t *testing.T) {
 	path := filepath.Join(cfg.Root, "sandboxes", "half.state")
 	lines := strings.SplitAfter(string(must(os.ReadFile(path))), "\n")
 	require.NoError(t, os.WriteFile(path, []byte(lines[0]), 0o600))
+	unmark(t, cfg, "half")
 
 	h = openWith(t, cfg)
 	require.Len(t, h.Recovered(), 1)
@@ -190,7 +216,8 @@ func TestOtherBootIsForgotten(t *testing.T) {
 	cfg := config(t)
 	killedAgent(t, cfg, "old", "wait")
 	path := filepath.Join(cfg.Root, "sandboxes", "old.state")
-	text := string(must(os.ReadFile(path)))
+	unmark(t, cfg, "old")
+	text := plain(must(os.ReadFile(path)))
 	boot := strings.TrimSpace(string(must(os.ReadFile("/proc/sys/kernel/random/boot_id"))))
 	require.Contains(t, text, boot)
 	other := strings.Replace(text, boot, "00000000-0000-0000-0000-000000000000", 1)
@@ -213,9 +240,9 @@ func TestCorruptRecordIsLeftAlone(t *testing.T) {
 	cfg := config(t)
 	killedAgent(t, cfg, "web", "wait")
 	path := filepath.Join(cfg.Root, "sandboxes", "web.state")
-	text := must(os.ReadFile(path))
+	text := []byte(plain(must(os.ReadFile(path))))
 	for name, bad := range map[string][]byte{
-		"empty": {}, "garbage": []byte("garbage\n"), "newer": []byte(strings.Replace(string(text), `"v":1`, `"v":2`, 1)),
+		"garbage": []byte("garbage\n"), "newer": []byte(strings.Replace(string(text), `"v":1`, `"v":2`, 1)),
 	} {
 		require.NoError(t, os.WriteFile(path, bad, 0o600))
 		h := must(isolation.Open(deadline(t), cfg))
@@ -266,6 +293,79 @@ func TestReadOnlyState(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EROFS)
 }
 
+// What was there before the disk turned read-only can be ended, and what cannot be
+// written down is not done.
+func TestStateTurnsReadOnly(t *testing.T) {
+	cfg := config(t)
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, ""))
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	cfg.Root = filepath.Join(dir, "state")
+	h := openWith(t, cfg)
+	s := spec(t, "before", "wait")
+	s.Resources.PIDs.Max = cgroups.Count(50)
+	box := started(t, h, s)
+
+	// Read-only by its path; what is open stays writable.
+	require.NoError(t, syscall.Mount(dir, dir, "", syscall.MS_BIND, ""))
+	covered := true
+	uncover := func() {
+		if covered {
+			covered = false
+			require.NoError(t, syscall.Unmount(dir, 0))
+		}
+	}
+	defer uncover()
+	require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""))
+	_, err := h.Create(deadline(t), spec(t, "after", "wait"))
+	require.ErrorIs(t, err, syscall.EROFS)
+	nothingOf(t, cfg, "after")
+	require.ErrorIs(t, box.Destroy(deadline(t)), syscall.EROFS, "its record is still there")
+	_, err = h.Create(deadline(t), s)
+	require.ErrorIs(t, err, isolation.ErrState)
+	require.ErrorIs(t, box.Destroy(deadline(t)), syscall.EROFS)
+	uncover()
+	require.NoError(t, box.Destroy(deadline(t)))
+	nothingOf(t, cfg, "before")
+	create(t, h, spec(t, "before", "wait"))
+}
+
+// An update that cannot be acknowledged on a full disk is taken back.
+func TestUpdateOnFullDisk(t *testing.T) {
+	cfg := config(t)
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	cfg.Root = filepath.Join(dir, "state")
+	h := openWith(t, cfg)
+	s := spec(t, "web", "wait")
+	s.Resources.PIDs.Max = cgroups.Count(50)
+	box := create(t, h, s)
+	full := must(os.Create(filepath.Join(dir, "full")))
+	err := error(nil)
+	for err == nil {
+		_, err = full.Write(make([]byte, 4096))
+	}
+	require.NoError(t, full.Close())
+	failed := 0
+	for n := uint64(51); n < 200 && failed == 0; n++ { // until the record's own page is full
+		_, err := box.Update(deadline(t), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(n)}})
+		now := must(box.Limits())
+		if err == nil {
+			require.Equal(t, cgroups.Count(n), now.PIDs.Max)
+			continue
+		}
+		failed++
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.Equal(t, cgroups.Count(n-1), now.PIDs.Max, "all old")
+		require.Equal(t, cgroups.Count(n-1), box.Spec().Resources.PIDs.Max)
+	}
+	require.Equal(t, 1, failed)
+	require.NoError(t, os.Remove(full.Name()))
+	_, err = box.Update(deadline(t), cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(7)}})
+	require.NoError(t, err)
+}
+
 func TestNoRoot(t *testing.T) {
 	testutil.Require(t, testutil.Unprivileged)
 	_, err := isolation.Open(context.Background(), isolation.Config{Root: t.TempDir(), Parent: testutil.CgroupName(t)})
@@ -287,9 +387,9 @@ func TestSelectors(t *testing.T) {
 		return out
 	}
 	assert.Equal(t, []string{"a", "b", "c"}, ids(nil))
-	assert.Equal(t, []string{"a", "c"}, ids(isolation.Selector{"tier": "front"}))
-	assert.Equal(t, []string{"b"}, ids(isolation.Selector{"tier": "back", "app": "x"}))
-	assert.Empty(t, ids(isolation.Selector{"tier": ""}))
+	assert.Equal(t, []string{"a", "c"}, ids(isolation.Select(map[string]string{"tier": "front"})))
+	assert.Equal(t, []string{"b"}, ids(isolation.Select(map[string]string{"tier": "back", "app": "x"})))
+	assert.Empty(t, ids(isolation.Select(map[string]string{"tier": ""})))
 }
 
 // three is a driver with the three calls and nothing else.

@@ -4,6 +4,7 @@ package isolation
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -48,20 +49,34 @@ func validateLabels(labels map[string]string) []error {
 		bad("labels", "", "more than 64")
 	}
 	for k, v := range labels {
-		switch {
-		case k == "" || len(k) > maxLabelKey:
-			bad("label key", k, "not 1 to 128 bytes")
-		case !printable(k) || strings.ContainsAny(k, "= "):
-			bad("label key", k, "only printable characters other than '=' and space")
+		if reason := badLabelKey(k); reason != "" {
+			bad("label key", k, reason)
 		}
-		switch {
-		case len(v) > maxLabelValue:
-			bad("label "+clip(k), v, "longer than 4096 bytes")
-		case !printable(v):
-			bad("label "+clip(k), v, "only printable characters")
+		if reason := badLabelValue(v); reason != "" {
+			bad("label "+clip(k), v, reason)
 		}
 	}
 	return errs
+}
+
+func badLabelKey(k string) (reason string) {
+	switch {
+	case k == "" || len(k) > maxLabelKey:
+		return "not 1 to 128 bytes"
+	case !utf8.ValidString(k) || strings.ContainsFunc(k, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' || r == '=' }):
+		return "only printable characters other than '=' and space"
+	}
+	return ""
+}
+
+func badLabelValue(v string) (reason string) {
+	switch {
+	case len(v) > maxLabelValue:
+		return "longer than 4096 bytes"
+	case !printable(v):
+		return "only printable characters"
+	}
+	return ""
 }
 
 func printable(s string) bool {

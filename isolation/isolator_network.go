@@ -33,13 +33,18 @@ type networkIsolator struct {
 func newNetworkIsolator(cfg Config) *networkIsolator {
 	i := &networkIsolator{cfg: cfg.Network, state: filepath.Join(cfg.Root, "net"), path: cfg.NetworkNamespace}
 	if i.cfg.Scope == "" {
-		sum := sha256.Sum256([]byte(filepath.Clean(cfg.Root)))
-		i.cfg.Scope = hex.EncodeToString(sum[:4])
+		i.cfg.Scope = scopeOf(cfg.Root)
 	}
 	if i.cfg.State == "" {
 		i.cfg.State = i.state
 	}
 	return i
+}
+
+// scopeOf tells what hosts of this state directory make from what others make.
+func scopeOf(root string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(root)))
+	return hex.EncodeToString(sum[:4])
 }
 
 // open opens the network at the first need for it.

@@ -30,6 +30,7 @@ const nativeName = "native"
 // clone. It implements every optional interface of [Driver].
 type nativeDriver struct {
 	root      *cgroups.Root
+	scope     string // of the state directory
 	parent    *parent
 	engine    *elastic.Engine
 	low       *sys.LowFDs
@@ -72,12 +73,12 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 	if err != nil {
 		return nil, err
 	}
-	d := &nativeDriver{root: root, network: newNetworkIsolator(cfg)}
+	d := &nativeDriver{root: root, scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg)}
 	if d.low, err = sys.NewLowFDs(); err == nil {
 		d.engine, err = elastic.NewEngine()
 	}
 	if err == nil {
-		d.parent, err = openParent(ctx, root, cfg.Parent, dir)
+		d.parent, err = openParent(ctx, root, cfg.Parent, d.scope, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -130,6 +131,9 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 		}
 	}
 	b := &box{ended: make(chan struct{}), hurry: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
+	if err := d.mark(c); err != nil {
+		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
+	}
 	c.saveLater(b.saved)
 	c.Private = b
 	return nil
@@ -194,6 +198,9 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	if err == nil {
 		err = c.Save(saved)
 	}
+	if err == nil {
+		err = markProcess(c, saved)
+	}
 	for _, iso := range d.isolators {
 		if si, ok := iso.(StartedIsolator); ok && err == nil {
 			if err = si.Started(ctx, c, child.PID); err != nil {
@@ -214,7 +221,7 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	}
 	err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
 	_, werr := child.Wait()
-	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(before))
+	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(before), markProcess(c, before))
 }
 
 // Signal sends sig to the first process.
@@ -339,6 +346,11 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 	}
 	if c.Cgroup.ID() != b.saved.Group {
 		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
+	}
+	if b.saved.PID == 0 {
+		if err := markedProcess(c, &b.saved); err != nil {
+			return err
+		}
 	}
 	if b.saved.Starting && b.saved.PID == 0 {
 		if err := b.findStarted(c.Cgroup); err != nil {

@@ -23,6 +23,8 @@ type parent struct {
 	root    *cgroups.Root
 	group   *cgroups.Cgroup
 	name    string // the group's path
+	scope   string // of the state directory
+	fresh   bool   // there was no record: groups that say that they are ours are
 	log     *checkpoint.Log
 	made    []string                   // outermost first
 	missing map[elastic.Class][]string // what this machine lacks of the limits of each class that is kept together
@@ -51,6 +53,33 @@ func (p *parent) paths() []string {
 	return list
 }
 
+// find opens the group of the sandbox called id, whatever its class. None matches
+// os.ErrNotExist.
+func (p *parent) find(id string) (g *cgroups.Cgroup, err error) {
+	for _, path := range p.paths() {
+		if g, err = p.root.Open(path + "/" + id); !errors.Is(err, fs.ErrNotExist) {
+			return g, err
+		}
+	}
+	return nil, err
+}
+
+// below lists the names of all groups that could be sandboxes'.
+func (p *parent) below() (all []string, err error) {
+	for _, path := range p.paths() {
+		g, err := p.root.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		names, err := g.Below()
+		if err = errors.Join(err, g.Close()); err != nil {
+			return nil, err
+		}
+		all = append(all, names...)
+	}
+	return all, nil
+}
+
 // parentLine is one line of the record: first the intent to make a group, then
 // that it is whole.
 type parentLine struct {
@@ -60,8 +89,8 @@ type parentLine struct {
 
 const parentRecord = "parent"
 
-func openParent(ctx context.Context, root *cgroups.Root, path string, dir *checkpoint.Dir) (*parent, error) {
-	p := &parent{root: root, name: path, missing: make(map[elastic.Class][]string)}
+func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir *checkpoint.Dir) (*parent, error) {
+	p := &parent{root: root, name: path, scope: scope, missing: make(map[elastic.Class][]string)}
 	var making string
 	log, err := dir.Load(parentRecord, func(line []byte) error {
 		var l parentLine
@@ -74,7 +103,7 @@ func openParent(ctx context.Context, root *cgroups.Root, path string, dir *check
 		}
 		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) {
+	if p.fresh = errors.Is(err, fs.ErrNotExist); p.fresh {
 		log, err = dir.Create(parentRecord, parentLine{})
 	}
 	if log == nil {
@@ -149,6 +178,11 @@ func (p *parent) openOne(path string) (*cgroups.Cgroup, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.makeOne(path)
 	}
+	if err == nil && p.fresh {
+		if err = p.remember(g); err != nil {
+			return nil, errors.Join(err, g.Close())
+		}
+	}
 	return g, err
 }
 
@@ -161,10 +195,24 @@ func (p *parent) makeOne(path string) (*cgroups.Cgroup, error) {
 		return nil, err
 	}
 	p.made = append(p.made, path)
-	if err := p.log.Append(parentLine{Made: path}); err != nil {
+	err = markable(g.SetLabel(labelHost, p.scope))
+	if err == nil {
+		err = p.log.Append(parentLine{Made: path})
+	}
+	if err != nil {
 		return nil, errors.Join(err, g.Remove(context.Background()), g.Close())
 	}
 	return g, nil
+}
+
+// remember notes that we made a group, if it says so.
+func (p *parent) remember(g *cgroups.Cgroup) error {
+	labels, err := g.Labels()
+	if err != nil || labels[labelHost] != p.scope {
+		return markable(err)
+	}
+	p.made = append(p.made, g.Path())
+	return p.log.Append(parentLine{Made: g.Path()})
 }
 
 // remove removes the groups that hosts of this state directory made, and the

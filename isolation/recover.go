@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/caisson-run/caisson/internal/checkpoint"
 )
@@ -40,26 +41,43 @@ func (h *Host) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lost, err := h.findLost(names)
+	if err != nil {
+		return err
+	}
+	names = append(names, lost...)
+	slices.Sort(names)
 	for _, id := range names {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		h.recovered = append(h.recovered, h.recoverOne(ctx, id))
+		r := h.recoverOne(ctx, id)
+		if slices.Contains(lost, id) {
+			r.Reason = lostReason + r.Reason
+		}
+		h.recovered = append(h.recovered, r)
 	}
 	return nil
 }
 
-// recoverNetwork removes the networks that belong to no sandbox.
+const lostReason = "its record was lost, and its group tells of it: "
+
+// recoverNetwork removes the networks that belong to no sandbox, and says so.
 func (h *Host) recoverNetwork(ctx context.Context) error {
-	ids, err := h.dir.Names()
-	if err != nil {
-		return err
-	}
-	removed, err := h.native.network.recover(ctx, ids)
+	removed, err := h.sweepNetwork(ctx)
 	for _, id := range removed {
 		h.recovered = append(h.recovered, Recovery{ID: id, Reason: "only its network was left"})
 	}
 	return err
+}
+
+// sweepNetwork removes the networks that belong to no sandbox.
+func (h *Host) sweepNetwork(ctx context.Context) (removed []string, err error) {
+	ids, err := h.dir.Names()
+	if err != nil {
+		return nil, err
+	}
+	return h.native.network.recover(ctx, ids)
 }
 
 // find looks for a sandbox that another process of a shared state directory
@@ -92,11 +110,38 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	if h.unwritten(id, err) {
 		return h.forget(id, rec, "it was not even begun")
 	}
+	lost := ""
+	if IsCorrupt(err) && errors.Is(err, io.ErrUnexpectedEOF) && ValidateID(id) == nil {
+		// The group may tell what there is no word of in it.
+		found, rerr := h.rewrite(id, rec)
+		if rerr != nil {
+			return left("its record is empty", errors.Join(err, rerr, rec.close()))
+		}
+		if found {
+			lost = lostReason
+			if rec, err = loadRecord(h.dir, id); rec == nil {
+				return left("its record cannot be read", err)
+			}
+		}
+	}
 	if err == nil {
 		err = ValidateID(id)
 	}
 	if err != nil {
-		return left("its record makes no sense", errors.Join(err, rec.close()))
+		return left("its record makes no sense; without the file, its group would tell of it", errors.Join(err, rec.close()))
+	}
+	if rec.boot != h.boot || rec.phase == phaseCreating {
+		// What the group says was written when it was whole, in this boot.
+		found, rerr := h.rewrite(id, rec)
+		if rerr != nil {
+			return left("its group cannot be read", errors.Join(rerr, rec.close()))
+		}
+		if found {
+			lost = lostReason
+			if rec, err = loadRecord(h.dir, id); err != nil {
+				return left("its record cannot be read", err)
+			}
+		}
 	}
 	if rec.boot != h.boot {
 		// Nothing of it can have survived, and its pid and paths may be
@@ -124,7 +169,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	if errors.Is(err, ErrNotFound) {
 		return h.finish(ctx, s, "it vanished")
 	}
-	reason := "it is whole"
+	reason := lost + "it is whole"
 	if err == nil {
 		if did, uerr := s.takeBack(ctx); uerr != nil {
 			// Check tells which limits are not what they were.
@@ -155,16 +200,11 @@ func (h *Host) unwritten(id string, err error) bool {
 	if !IsCorrupt(err) || !errors.Is(err, io.ErrUnexpectedEOF) || ValidateID(id) != nil {
 		return false
 	}
-	for _, path := range h.native.parent.paths() {
-		g, err := h.native.root.Open(path + "/" + id)
-		if err == nil {
-			_ = g.Close()
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return false
-		}
+	g, err := h.native.parent.find(id)
+	if err == nil {
+		_ = g.Close()
 	}
-	return true
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // finish destroys what is left of a sandbox.

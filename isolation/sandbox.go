@@ -28,6 +28,7 @@ type Sandbox struct {
 	busy   chan struct{} // holds a token while a change is under way
 	c      *Container
 	gone   bool // destroyed, or never made; guarded by busy
+	dead   bool // destroyed but for its record; guarded by busy
 
 	watching watching
 
@@ -93,7 +94,7 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 			return err
 		}
 		defer s.release()
-		if s.gone {
+		if s.gone || s.dead && op != "destroy" {
 			return ErrNotFound
 		}
 		unlock, err := s.host.lock.operation(ctx)
@@ -146,6 +147,9 @@ func (s *Sandbox) sameSpec(ctx context.Context, asked Spec) (lives bool, err err
 	defer s.release()
 	if s.gone {
 		return false, nil
+	}
+	if s.dead {
+		return true, &StateError{State: StateDestroying, Reason: "its record is still there: destroy it again"}
 	}
 	if !s.c.record.asked().Equal(asked) {
 		return true, ErrExists
@@ -377,25 +381,40 @@ func (s *Sandbox) destroy(ctx context.Context) (begun bool, err error) {
 	}
 	err = s.change(ctx, "destroy", func() error {
 		begun = true
-		// A full disk must not keep a sandbox alive: without the line, a
-		// crash now is one while it was whole, which Open finds out too.
-		_ = s.c.record.add(entry{Phase: phaseDestroying})
-		if s.driver == Driver(s.host.adopted) { // it lives on
-			if err := s.unclaimed(ctx); err != nil {
-				return err
-			}
+		if err := s.end(ctx); err != nil {
+			return err
 		}
-		if err := s.driver.Destroy(ctx, s.c); err != nil {
+		if err := s.c.record.remove(); err != nil {
 			return err
 		}
 		s.gone = true
 		s.host.leave(s)
-		return s.c.record.remove()
+		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
 		return begun, nil
 	}
 	return begun, err
+}
+
+// end leaves nothing of the sandbox but its record.
+func (s *Sandbox) end(ctx context.Context) error {
+	if s.dead {
+		return nil
+	}
+	// A full disk must not keep a sandbox alive: without the line, a crash now is
+	// one while it was whole, which Open finds out too.
+	_ = s.c.record.add(entry{Phase: phaseDestroying})
+	if s.driver == Driver(s.host.adopted) { // it lives on
+		if err := s.unclaimed(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.driver.Destroy(ctx, s.c); err != nil {
+		return err
+	}
+	s.dead = true
+	return nil
 }
 
 var errDestroyed = errors.New("the sandbox is being destroyed")

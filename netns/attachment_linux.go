@@ -137,7 +137,7 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	veths := 0
+	veths, used := 0, make(map[string]int)
 	for i, in := range a.spec.Interfaces {
 		p := &plug{Interface: in, name: in.name(i)}
 		at := slices.IndexFunc(links, func(l Link) bool { return l.Name == p.name })
@@ -149,6 +149,9 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 			if !addr.Addr().IsLinkLocalUnicast() || slices.Contains(in.Addrs, addr) {
 				p.addrs = append(p.addrs, addr)
 			}
+		}
+		if err := a.holdAddrs(ctx, p, used); err != nil {
+			return err
 		}
 		if p.Kind == Veth {
 			p.machine = a.network.linkName(a.owner, veths)
@@ -162,6 +165,27 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 		a.plugs = append(a.plugs, p)
 	}
 	return a.publish(ctx) // again, if somebody took the rules away
+}
+
+// holdAddrs sees to it that the addresses of an interface are leased, should the
+// pools' files have been lost. used counts those of earlier interfaces.
+func (a *Attachment) holdAddrs(ctx context.Context, p *plug, used map[string]int) error {
+	for _, name := range p.Pools {
+		pool := a.network.pools[name]
+		if pool == nil {
+			continue
+		}
+		for _, addr := range p.addrs {
+			if !pool.cfg.Subnet.Contains(addr.Addr()) {
+				continue
+			}
+			if err := pool.hold(ctx, a.owner, used[name], addr.Addr()); err != nil {
+				return err
+			}
+		}
+		used[name]++
+	}
+	return nil
 }
 
 // connect makes the links, those of the machine and their ends inside.

@@ -149,6 +149,26 @@ func (p *Pool) Allocate(ctx context.Context, owner string, index int) (netip.Pre
 	return netip.PrefixFrom(got, p.cfg.Subnet.Bits()), nil
 }
 
+// hold makes sure that an address which is in use is leased to its owner. One that
+// somebody else has, or that was freed, stays as it is.
+func (p *Pool) hold(ctx context.Context, owner string, index int, addr netip.Addr) error {
+	lease := p.path(entry{Lease: Lease{Owner: owner, Index: index, Addr: addr}})
+	if _, err := os.Lstat(lease); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return p.locked(ctx, func() error {
+		all, err := p.entries()
+		if err != nil || slices.ContainsFunc(all, func(e entry) bool { return e.Addr == addr }) {
+			return err
+		}
+		f, err := os.OpenFile(lease, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
+}
+
 // maxRested bounds how many freed addresses are kept on record before one of
 // them is given rather than a new one.
 const maxRested = 256

@@ -41,8 +41,13 @@ func checkCommand(a *app, _ *flag.FlagSet) func(context.Context, []string, []str
 }
 
 func listCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
-	var sel map[string]string
-	labelFlag(fs, &sel, "`KEY=VALUE` that the sandboxes must have; may be repeated")
+	var labels map[string]string
+	labelFlag(fs, &labels, "`KEY=VALUE` that the sandboxes must have; may be repeated")
+	var selector isolation.Selector
+	fs.Func("selector", "`REQUIREMENTS` on the labels of the sandboxes: app=web,tier!=db,zone in (a,b),!canary", func(s string) (err error) {
+		selector, err = isolation.ParseSelector(s)
+		return err
+	})
 	return func(ctx context.Context, ids, _ []string) (err error) {
 		if len(ids) > 0 {
 			return usagef("list takes no ids; check does")
@@ -54,7 +59,7 @@ func listCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []str
 		defer func() { err = errors.Join(err, host.Close()) }()
 		list := []isolation.Status{} // [] in JSON, not null
 		var errs []error
-		for sb := range host.Sandboxes(sel) {
+		for sb := range host.Sandboxes(slices.Concat(isolation.Select(labels), selector)) {
 			st, err := sb.Check(ctx)
 			switch {
 			case errors.Is(err, isolation.ErrNotFound): // destroyed meanwhile

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -161,7 +163,11 @@ func (d *Dir) Load(name string, each func(line []byte) error) (*Log, error) {
 	n := 0
 	for line := range bytes.Lines(whole) {
 		n++
-		if !json.Valid(line) {
+		line, ok := unseal(line)
+		switch {
+		case !ok:
+			return corrupt(n, errors.New("its checksum is another"))
+		case !json.Valid(line):
 			return corrupt(n, errors.New("not JSON"))
 		}
 		if err := each(line); err != nil {
@@ -235,5 +241,27 @@ func encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(line, '\n'), nil
+	return append(seal(line), '\n'), nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal adds a checksum to a line of JSON.
+func seal(line []byte) []byte {
+	return fmt.Appendf(line, " %08x", crc32.Checksum(line, castagnoli))
+}
+
+// unseal takes the checksum off a line again, and reports whether it is right. A
+// line without one, which somebody has written by hand, is taken as it is.
+func unseal(line []byte) (text []byte, ok bool) {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	at := len(line) - 9
+	if at < 1 || line[at] != ' ' || line[at-1] == ' ' {
+		return line, true
+	}
+	sum, err := strconv.ParseUint(string(line[at+1:]), 16, 32)
+	if err != nil {
+		return line, true // and no JSON, if this was one
+	}
+	return line[:at], uint32(sum) == crc32.Checksum(line[:at], castagnoli)
 }

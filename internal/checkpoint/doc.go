@@ -3,7 +3,7 @@
 // Package checkpoint keeps what a process must know again after its own death:
 // one small log a sandbox, in a directory that several processes may share.
 //
-// A log is a file of JSON lines. The first line is written when the file is
+// A log is a file of JSON lines, each with a checksum behind it. The first line is written when the file is
 // made, before any kernel object of the sandbox exists; each later change of
 // state is one more line, appended by one write(2). So a process that dies
 // between two system calls leaves a file that ends in a whole line, or in a
