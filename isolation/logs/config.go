@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package logs
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/caisson-run/caisson/internal/feature"
+)
+
+// ErrInvalid is matched by errors about values that were refused before anything
+// was touched.
+var ErrInvalid = feature.ErrInvalid
+
+// Config is how a log is kept. The zero Config is a working one.
+type Config struct {
+	// Format is how lines are written.
+	Format Format
+
+	// MaxSize is when the next file is begun, in bytes; 0 is 16 MiB. A file is
+	// larger only if it has one line.
+	MaxSize int64
+
+	// MaxAge is how long after its first line a file gets no more; 0 is for ever.
+	// It is looked at when a line comes.
+	MaxAge time.Duration
+
+	// MaxTotal bounds all files together, in bytes: the oldest are removed. 0 is
+	// ten times MaxSize. The file that is written is always kept.
+	MaxTotal int64
+
+	// Compress has files that get no more lines compressed by gzip.
+	Compress bool
+
+	// Rate is how many bytes of lines are taken a second, on average over some
+	// seconds; what is more is dropped, line by line, and counted. 0 is all.
+	Rate int64
+
+	// Backlog is how far a workload may be ahead, in bytes of each of its two
+	// files; 0 is 64 MiB. Beyond that the older half is dropped and counted.
+	Backlog int64
+}
+
+// Format is how lines are written.
+type Format uint8
+
+// The formats.
+const (
+	// CRI is the Container Runtime Interface's: the time, the stream, P or F for
+	// a part of a line or the last of it, and the text.
+	CRI Format = iota
+	// Raw is the text alone.
+	Raw
+)
+
+// String is "cri" or "raw".
+func (f Format) String() string {
+	switch f {
+	case CRI:
+		return "cri"
+	case Raw:
+		return "raw"
+	}
+	return "format(" + strconv.Itoa(int(f)) + ")"
+}
+
+// Validate reports everything that is wrong with c. The error matches
+// [ErrInvalid].
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(field, value, reason string) {
+		errs = append(errs, &feature.InvalidError{Field: field, Value: value, Reason: reason})
+	}
+	if c.Format > Raw {
+		bad("format", c.Format.String(), "no such format")
+	}
+	for _, f := range []struct {
+		name string
+		n    int64
+	}{{"maxSize", c.MaxSize}, {"maxAge", int64(c.MaxAge)}, {"maxTotal", c.MaxTotal}, {"rate", c.Rate}, {"backlog", c.Backlog}} {
+		if f.n < 0 {
+			bad(f.name, strconv.FormatInt(f.n, 10), "negative")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) filled() Config {
+	c.MaxSize = cmp.Or(c.MaxSize, 16<<20)
+	c.MaxTotal = cmp.Or(c.MaxTotal, 10*c.MaxSize)
+	c.Backlog = cmp.Or(c.Backlog, 64<<20)
+	return c
+}
