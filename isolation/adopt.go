@@ -185,7 +185,7 @@ func (s *Sandbox) Release(ctx context.Context, limits Limits) error {
 				return err
 			}
 		}
-		return s.forget()
+		return s.noted("release", s.forget())
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -104,6 +104,9 @@ func (c Claim) validate() error {
 func (s *Sandbox) relayer(ctx context.Context, op string, change func(layers, time.Time) (layers, error)) (result cgroups.Result, err error) {
 	err = s.change(ctx, op, func() error {
 		result, err = s.relay(ctx, op, change)
+		if err == nil {
+			s.note(JournalEntry{Event: op, Changes: result.Changes})
+		}
 		return err
 	})
 	return result, err

@@ -112,6 +112,7 @@ type Container struct {
 
 	record  *record
 	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
+	ended   func(ExitStatus)                  // by the host, for its journal
 	missing []string                          // what was asked for with leave to do without, and could not be had
 }
 

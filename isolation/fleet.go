@@ -136,7 +136,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		if s.c.Cgroup == nil {
 			return s.lacks("kill")
 		}
-		return s.c.Cgroup.Kill(ctx)
+		return s.noted("kill", s.c.Cgroup.Kill(ctx))
 	})
 }
 

@@ -58,6 +58,10 @@ type Config struct {
 	// agent that is in another one; empty is the caller's own.
 	NetworkNamespace string
 
+	// Journal is how many bytes the journal of events may have, 0 for none; see
+	// [Host.Journal]. The older half goes when they are full.
+	Journal int64
+
 	// Isolators are added to the native driver's, behind the built-in ones.
 	Isolators []Isolator
 
@@ -75,6 +79,7 @@ type Host struct {
 	lock    *rootLock
 	clock   clock
 	leases  *leases
+	journal *journal
 	drivers map[string]Driver
 	native  *nativeDriver
 	adopted *adoptedDriver
@@ -137,6 +142,9 @@ func (h *Host) open(ctx context.Context) error {
 	defer unlock()
 	own, err := checkpoint.Open(h.cfg.Root)
 	if err != nil {
+		return err
+	}
+	if h.journal, err = openJournal(h.cfg.Root, h.cfg.Journal, h.cfg.Shared); err != nil {
 		return err
 	}
 	native, err := openNative(ctx, h.cfg, own)
@@ -228,6 +236,11 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 		h.leave(s)
 		return nil, err
 	}
+	event := "create"
+	if s.driver == Driver(h.adopted) {
+		event = "adopt"
+	}
+	s.note(JournalEntry{Event: event})
 	return s, nil
 }
 
@@ -351,7 +364,7 @@ func (h *Host) Close() error {
 	if h.native != nil {
 		errs = append(errs, h.native.close())
 	}
-	errs = append(errs, h.lock.close())
+	errs = append(errs, h.journal.close(), h.lock.close())
 	return errors.Join(errs...)
 }
 

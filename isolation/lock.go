@@ -78,7 +78,9 @@ func (l *rootLock) operation(ctx context.Context) (done func(), err error) {
 func (l *rootLock) remove() error {
 	dir := filepath.Dir(l.turn)
 	var errs []error
-	for _, path := range []string{l.turn, l.life.Name(), filepath.Join(dir, "sandboxes"), dir} {
+	for _, path := range []string{
+		l.turn, l.life.Name(), filepath.Join(dir, journalName), filepath.Join(dir, olderName), filepath.Join(dir, "sandboxes"), dir,
+	} {
 		// The directory may have been the caller's, with files of its own.
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
 			errs = append(errs, err)

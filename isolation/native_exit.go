@@ -102,6 +102,9 @@ func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
 	// process gone and reports an unknown status: worse, and true. Who waits
 	// writes it; only if nobody does is it worth waking another thread for.
 	c.saveLater(saved)
+	if c.ended != nil {
+		c.ended(st)
+	}
 	close(b.ended)
 	if b.waiters.Load() == 0 {
 		go func() { _ = c.record.flush() }()

@@ -65,7 +65,7 @@ func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwi
 			return errors.Join(err, d.UpdateNetwork(context.WithoutCancel(ctx), s.c, name, back))
 		}
 		s.c.Spec.Network = after
-		return nil
+		return s.noted("update network", nil)
 	})
 }
 

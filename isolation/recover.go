@@ -56,6 +56,9 @@ func (h *Host) recover(ctx context.Context) error {
 			r.Reason = lostReason + r.Reason
 		}
 		h.recovered = append(h.recovered, r)
+		if h.journal != nil && (!h.cfg.Shared || !r.Adopted) { // others find what is whole again and again
+			h.journal.add(JournalEntry{ID: id, Time: h.clock.now().Round(0), Event: "recover", Reason: r.String()})
+		}
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ type Sandbox struct {
 	finishing  atomic.Pointer[finishing]               // Destroy goes on without a caller
 	destroying atomic.Int32                            // calls of Destroy
 	reported   atomic.Pointer[reported]
+	starting   starting
+	telling    atomic.Bool // somebody watches, and tells the journal
 }
 
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
@@ -44,6 +46,7 @@ func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
 		c: &Container{Spec: rec.spec.Clone(), record: rec},
 	}
 	s.c.watched = s.watchDrift
+	s.c.ended = s.noteExit
 	return s
 }
 
@@ -183,7 +186,10 @@ func (s *Sandbox) Start(ctx context.Context, files ...*os.File) error {
 		if !ok {
 			return s.lacks("start")
 		}
-		return d.Start(ctx, s.c, files)
+		s.starting.begin()
+		err := d.Start(ctx, s.c, files)
+		s.noteStart(err)
+		return err
 	})
 }
 
@@ -217,7 +223,7 @@ func (s *Sandbox) Freeze(ctx context.Context) error {
 		if !ok {
 			return s.lacks("freeze")
 		}
-		return d.Freeze(ctx, s.c)
+		return s.noted("freeze", d.Freeze(ctx, s.c))
 	})
 }
 
@@ -228,7 +234,7 @@ func (s *Sandbox) Thaw(ctx context.Context) error {
 		if !ok {
 			return s.lacks("thaw")
 		}
-		return d.Thaw(ctx, s.c)
+		return s.noted("thaw", d.Thaw(ctx, s.c))
 	})
 }
 
@@ -299,9 +305,18 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 			return errors.Join(err, uerr)
 		}
 		s.c.Spec.Resources = after
+		s.note(JournalEntry{Event: "update", Changes: result.Changes})
 		return nil
 	})
 	return result, err
+}
+
+// noted writes an entry if err is nil, which it returns.
+func (s *Sandbox) noted(event string, err error) error {
+	if err == nil {
+		s.note(JournalEntry{Event: event})
+	}
+	return err
 }
 
 // Stat measures the sandbox into st, without allocating once st is warm.
@@ -331,11 +346,26 @@ func (s *Sandbox) Watch(ctx context.Context, pressure ...elastic.Threshold) iter
 		pressure = DefaultThresholds()
 	}
 	return func(yield func(Event, error) bool) {
+		// Of several who watch, one tells the journal.
+		if s.telling.CompareAndSwap(false, true) {
+			defer s.telling.Store(false)
+			yield = s.tell(yield)
+		}
 		for ev, err := range d.Watch(ctx, s.c, pressure) {
 			if !yield(ev, wrap("watch", s.id, err)) {
 				return
 			}
 		}
+	}
+}
+
+// tell is yield that tells the journal first.
+func (s *Sandbox) tell(yield func(Event, error) bool) func(Event, error) bool {
+	return func(ev Event, err error) bool {
+		if err == nil {
+			s.noteEvent(ev)
+		}
+		return yield(ev, err)
 	}
 }
 
@@ -389,6 +419,7 @@ func (s *Sandbox) destroy(ctx context.Context) (begun bool, err error) {
 		}
 		s.gone = true
 		s.host.leave(s)
+		s.note(JournalEntry{Event: "destroy"})
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) {

@@ -76,6 +76,7 @@ func commands() []command {
 		{"update", "ID", "change limits of a running sandbox: all that are named, or none", updateCommand},
 		{"stat", "[ID]...", "measure sandboxes", statCommand},
 		{"watch", "ID", "tell of pressure, lack of memory, limits hit and the exit, as they happen", watchCommand},
+		{"events", "[ID]...", "tell what has happened to sandboxes, also to those that are gone", eventsCommand},
 		{"list", "", "list the sandboxes", listCommand},
 		{"check", "ID", "tell the truth about one sandbox", checkCommand},
 		{"explain", "ID", "say what a sandbox really gets, and whose limit that is", explainCommand},
@@ -160,7 +161,7 @@ func (a *app) dispatch(ctx context.Context, c command, args []string) error {
 // host opens the sandboxes of the state directory, beside other invocations.
 func (a *app) host(ctx context.Context) (*host, error) {
 	cfg := a.config
-	cfg.Shared = true
+	cfg.Shared, cfg.Journal = true, journalSize
 	h := &host{}
 	var err error
 	if h.firewall, err = a.firewall(ctx); err != nil {
