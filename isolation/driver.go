@@ -107,6 +107,8 @@ type Container struct {
 	// isolator has prepared it; nil where the spec asks for none.
 	Network *netns.Attachment
 
+	written *written // its log; nil if it has none
+
 	// Private is the driver's own, for as long as this process lives.
 	Private any
 

@@ -58,6 +58,10 @@ type Config struct {
 	// agent that is in another one; empty is the caller's own.
 	NetworkNamespace string
 
+	// Logs is the directory of sandboxes' logs, for specs with Logs. It better be
+	// on a disk; empty is "logs" in Root. It is this host's alone.
+	Logs string
+
 	// Journal is how many bytes the journal of events may have, 0 for none; see
 	// [Host.Journal]. The older half goes when they are full.
 	Journal int64
@@ -162,7 +166,7 @@ func (h *Host) open(ctx context.Context) error {
 	if err := h.recover(ctx); err != nil {
 		return err
 	}
-	return h.recoverNetwork(ctx)
+	return errors.Join(h.recoverNetwork(ctx), h.recoverLogs())
 }
 
 // Mode is the layout of cgroups that the host works with.
@@ -334,7 +338,7 @@ func (h *Host) Remove(ctx context.Context) error {
 	if len(names) > 0 {
 		return fmt.Errorf("remove host: %w: sandbox %q is there", ErrState, names[0])
 	}
-	if err := h.native.network.remove(); err != nil {
+	if err := errors.Join(h.native.network.remove(), h.native.logs.remove()); err != nil {
 		return fmt.Errorf("remove host: %w", err)
 	}
 	if err := h.native.parent.remove(ctx); err != nil {

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 		"net-agent": childNetAgent,
 		"net-root":  childNetRoot,
 		"reaper":    childReaper,
+		"count":     childCount,
 		"spin": func([]string) int {
 			for {
 				_ = rand.Int()
@@ -51,6 +52,15 @@ func TestMain(m *testing.M) {
 			return 0
 		},
 	})
+}
+
+// childCount writes so many lines.
+func childCount(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	for i := range n {
+		fmt.Println("line", i)
+	}
+	return 0
 }
 
 // childExit ends with the status that it was given, or by the signal.

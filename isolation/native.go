@@ -35,6 +35,7 @@ type nativeDriver struct {
 	engine    *elastic.Engine
 	low       *sys.LowFDs
 	network   *networkIsolator
+	logs      *logsIsolator
 	isolators []Isolator
 	stubs     struct {
 		sync.Mutex
@@ -73,7 +74,7 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 	if err != nil {
 		return nil, err
 	}
-	d := &nativeDriver{root: root, scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg)}
+	d := &nativeDriver{root: root, scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg), logs: newLogsIsolator(cfg)}
 	if d.low, err = sys.NewLowFDs(); err == nil {
 		d.engine, err = elastic.NewEngine()
 	}
@@ -85,7 +86,7 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 	}
 	d.engine.Above(d.parent.group)
 	d.isolators = slices.Concat([]Isolator{
-		d.network, // first, to be cleaned up when the processes have ended
+		d.network, d.logs, // first, to be cleaned up when the processes have ended
 		&cgroupIsolator{root: root, parent: d.parent},
 		namespaceIsolator{},
 		rootIsolator{},
@@ -106,7 +107,7 @@ func (d *nativeDriver) close() error {
 		errs = append(errs, d.low.Close())
 	}
 	errs = append(errs, d.stubs.stub.Close())
-	return errors.Join(append(errs, d.network.close(), d.root.Close())...)
+	return errors.Join(append(errs, d.logs.close(), d.network.close(), d.root.Close())...)
 }
 
 // boxOf is the driver's part of c; nil before it is made.

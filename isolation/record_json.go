@@ -70,6 +70,9 @@ func (s *Spec) members(o *compact.Object) {
 	if s.Security != (Security{}) {
 		o.Any("security", s.Security)
 	}
+	if s.Logs != nil {
+		o.Any("logs", s.Logs)
+	}
 	if s.Hostname != "" {
 		o.Text("hostname", s.Hostname)
 	}

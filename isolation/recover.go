@@ -74,6 +74,19 @@ func (h *Host) recoverNetwork(ctx context.Context) error {
 	return err
 }
 
+// recoverLogs removes the logs of no sandbox, and says so.
+func (h *Host) recoverLogs() error {
+	ids, err := h.dir.Names()
+	if err != nil {
+		return err
+	}
+	removed, err := h.native.logs.sweep(ids)
+	for _, id := range removed {
+		h.recovered = append(h.recovered, Recovery{ID: id, Reason: "only its log was left"})
+	}
+	return err
+}
+
 // sweepNetwork removes the networks that belong to no sandbox.
 func (h *Host) sweepNetwork(ctx context.Context) (removed []string, err error) {
 	ids, err := h.dir.Names()

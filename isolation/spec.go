@@ -13,6 +13,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/isolation/logs"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 )
@@ -52,6 +53,10 @@ type Spec struct {
 
 	// Security is what keeps the processes in besides all that.
 	Security Security `json:"security,omitzero"`
+
+	// Logs keeps what the process writes to its standard output and error, where
+	// Start is given no files for them; nil is /dev/null. See [Sandbox.Logs].
+	Logs *logs.Config `json:"logs,omitempty"`
 
 	// Hostname is the name in a UTS namespace of its own; empty is the ID.
 	Hostname string `json:"hostname,omitzero"`
@@ -217,6 +222,9 @@ func (s Spec) Validate() error {
 	}
 	add(ValidateID(s.ID))
 	errs = append(errs, validateLabels(s.Labels)...)
+	if s.Logs != nil {
+		errs = append(errs, s.Logs.Validate())
+	}
 	add(s.Resources.Validate())
 	if !s.Class.Valid() {
 		bad("class", s.Class.String(), "no such class")
@@ -389,6 +397,10 @@ func (s Spec) Clone() Spec {
 	s.Resources = s.Resources.Clone()
 	s.Network = s.Network.Clone()
 	s.Root = s.Root.Clone()
+	if s.Logs != nil {
+		c := *s.Logs
+		s.Logs = &c
+	}
 	s.Process.Args = slices.Clone(s.Process.Args)
 	s.Process.Env = slices.Clone(s.Process.Env)
 	s.Process.Capabilities = slices.Clone(s.Process.Capabilities)

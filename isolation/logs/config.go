@@ -18,30 +18,30 @@ var ErrInvalid = feature.ErrInvalid
 // Config is how a log is kept. The zero Config is a working one.
 type Config struct {
 	// Format is how lines are written.
-	Format Format
+	Format Format `json:"format,omitzero"`
 
 	// MaxSize is when the next file is begun, in bytes; 0 is 16 MiB. A file is
 	// larger only if it has one line.
-	MaxSize int64
+	MaxSize int64 `json:"maxSize,omitzero"`
 
 	// MaxAge is how long after its first line a file gets no more; 0 is for ever.
 	// It is looked at when a line comes.
-	MaxAge time.Duration
+	MaxAge time.Duration `json:"maxAge,omitzero"`
 
 	// MaxTotal bounds all files together, in bytes: the oldest are removed. 0 is
 	// ten times MaxSize. The file that is written is always kept.
-	MaxTotal int64
+	MaxTotal int64 `json:"maxTotal,omitzero"`
 
 	// Compress has files that get no more lines compressed by gzip.
-	Compress bool
+	Compress bool `json:"compress,omitzero"`
 
 	// Rate is how many bytes of lines are taken a second, on average over some
 	// seconds; what is more is dropped, line by line, and counted. 0 is all.
-	Rate int64
+	Rate int64 `json:"rate,omitzero"`
 
 	// Backlog is how far a workload may be ahead, in bytes of each of its two
 	// files; 0 is 64 MiB. Beyond that the older half is dropped and counted.
-	Backlog int64
+	Backlog int64 `json:"backlog,omitzero"`
 }
 
 // Format is how lines are written.
@@ -65,6 +65,20 @@ func (f Format) String() string {
 		return "raw"
 	}
 	return "format(" + strconv.Itoa(int(f)) + ")"
+}
+
+// MarshalText is [Format.String].
+func (f Format) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText reads what [Format.String] writes.
+func (f *Format) UnmarshalText(text []byte) error {
+	for _, known := range []Format{CRI, Raw} {
+		if string(text) == known.String() {
+			*f = known
+			return nil
+		}
+	}
+	return &feature.InvalidError{Field: "format", Value: strconv.Quote(string(text[:min(len(text), 80)])), Reason: `not "cri" or "raw"`}
 }
 
 // Validate reports everything that is wrong with c. The error matches

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/caisson-run/caisson/internal/feature"
 )
 
 // Keeper has the logs of one agent open: it hears of what is written to any of
@@ -111,7 +113,8 @@ func (k *Keeper) fd() (fd int) {
 }
 
 // Remove deletes the log called name with all its files. It is closed first if it
-// is open. A log that is not there is nil.
+// is open. A log that is not there is nil; a directory with something else in it is
+// [ErrInvalid].
 func (k *Keeper) Remove(name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -124,10 +127,44 @@ func (k *Keeper) Remove(name string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Join(k.root, name))
+	dir := filepath.Join(k.root, name)
+	files, ours, err := contents(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return &feature.InvalidError{Field: "log", Value: dir, Reason: "something else than a log is in this directory"}
+	}
+	for _, file := range files {
+		if err := removeIfThere(filepath.Join(dir, file)); err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
 }
 
-// Names lists the logs that there are, open or not.
+// contents lists a directory, and reports whether only a log's files are in it.
+func contents(dir string) (files []string, ours bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	ours = true
+	for _, e := range entries {
+		name := e.Name()
+		_, numbered := parseFile(name)
+		ours = ours && e.Type().IsRegular() &&
+			(numbered || name == stateName || name == Stdout.String() || name == Stderr.String())
+		files = append(files, name)
+	}
+	return files, ours, nil
+}
+
+// Names lists the logs that there are, open or not. Directories with anything else
+// in them, or nothing, are not listed.
 func (k *Keeper) Names() ([]string, error) {
 	entries, err := os.ReadDir(k.root)
 	if err != nil {
@@ -135,7 +172,14 @@ func (k *Keeper) Names() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && checkName(e.Name()) == nil {
+		if !e.IsDir() || checkName(e.Name()) != nil {
+			continue
+		}
+		files, ours, err := contents(filepath.Join(k.root, e.Name()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		if ours && len(files) > 0 {
 			names = append(names, e.Name())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -62,7 +63,7 @@ func (l *Log) open() (err error) {
 	if err = os.MkdirAll(l.path(""), 0o700); err != nil {
 		return err
 	}
-	if l.states, err = os.OpenFile(l.path("state"), openFlags, 0o600); err != nil {
+	if l.states, err = os.OpenFile(l.path(stateName), openFlags, 0o600); err != nil {
 		return err
 	}
 	if l.state, err = readState(l.states); err != nil {
@@ -319,6 +320,6 @@ func (l *Log) closeFiles() error {
 
 // Lines goes through the lines of the log, the oldest first, and then on to those
 // that come, until ctx ends. See [Follow].
-func (l *Log) Lines(ctx context.Context) func(func(Line, error) bool) {
+func (l *Log) Lines(ctx context.Context) iter.Seq2[Line, error] {
 	return Follow(ctx, l.path(""), l.cfg.Format)
 }

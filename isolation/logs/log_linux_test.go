@@ -297,6 +297,25 @@ func TestOpenTwice(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 }
 
+// A directory of somebody else's is no log, whatever it is called.
+func TestLookAlikes(t *testing.T) {
+	k := keeper(t)
+	for _, file := range []string{"mine/data", "syslog/00000001.log.old", "nested/stdout/x", "both/state"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(k.root, filepath.Dir(file)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(k.root, file), nil, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(k.root, "both/notes"), nil, 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(k.root, "empty"), 0o700))
+	opened(t, k, Config{})
+	names, err := k.Names()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"web"}, names)
+	for _, name := range []string{"mine", "syslog", "nested", "both"} {
+		require.ErrorIs(t, k.Remove(name), ErrInvalid, name)
+	}
+	assert.FileExists(t, filepath.Join(k.root, "both/state"))
+}
+
 // A state that makes no sense is an error, and no line is touched.
 func TestStateIsDamaged(t *testing.T) {
 	k := keeper(t)

@@ -39,14 +39,10 @@ func listFiles(dir string) ([]logFile, error) {
 	}
 	var all []logFile
 	for _, e := range entries {
-		f := logFile{name: e.Name()}
-		base, half := strings.CutSuffix(e.Name(), ".half")
-		base, f.packed = strings.CutSuffix(base, ".gz")
-		base, ok := strings.CutSuffix(base, ".log")
-		if f.number, err = strconv.Atoi(base); !ok || err != nil || f.number < 1 {
+		f, ok := parseFile(e.Name())
+		if !ok {
 			continue
 		}
-		f.half = half
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -59,6 +55,20 @@ func listFiles(dir string) ([]logFile, error) {
 	}
 	slices.SortFunc(all, func(a, b logFile) int { return cmp.Compare(a.number, b.number) })
 	return all, nil
+}
+
+// parseFile reads the name of a numbered file.
+func parseFile(name string) (f logFile, ok bool) {
+	f.name = name
+	base, half := strings.CutSuffix(name, ".half")
+	base, f.packed = strings.CutSuffix(base, ".gz")
+	base, ok = strings.CutSuffix(base, ".log")
+	number, err := strconv.Atoi(base)
+	if !ok || err != nil || number < 1 {
+		return logFile{}, false
+	}
+	f.number, f.half = number, half
+	return f, true
 }
 
 // checkName wants a single path element that is no surprise.
@@ -123,7 +133,7 @@ var errStopped = errors.New("the consumer has enough")
 
 // catchUp yields all lines that count now.
 func (r *reader) catchUp(yield func(Line, error) bool) (more bool, err error) {
-	f, err := os.Open(filepath.Join(r.dir, "state"))
+	f, err := os.Open(filepath.Join(r.dir, stateName))
 	if err != nil {
 		return false, err
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 )
 
+const stateName = "state"
+
 // stateSize is that of the state's file: less than a page, so that no kill can
 // leave half of it.
 const stateSize = 512

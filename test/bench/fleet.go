@@ -15,12 +15,10 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
-	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/isolation"
 )
 
@@ -36,13 +34,9 @@ type fleetResult struct {
 	Goroutines  [2]int // without and with them
 	Threads     [2]int
 	Destroy     time.Duration // each
-
-	Idle, Watched time.Duration // CPU time a second, of the agent that does nothing, and with some watched
-	Look          time.Duration // of a controller at each
+	Open        time.Duration // of a host that finds all of them
+	Raw         time.Duration // reading the cgroup.procs of their groups in every tree
 }
-
-// watched is how many sandboxes the rows about watching and controlling are about.
-const watched = 100
 
 // fleetTable is about many sandboxes in one agent, which is a process of its
 // own.
@@ -85,12 +79,14 @@ func fleetTable(ctx context.Context, p *place, o options) (*table, error) {
 			value("threads more", "(count)", float64(res.Threads[1]-res.Threads[0]),
 				atMost("threads", float64(res.Threads[1]-res.Threads[0]), 4)),
 			value("destroy, each", "time", float64(res.Destroy)),
-			value("CPU a second, idle", "time", float64(res.Idle), atMost("us", float64(res.Idle.Microseconds()), 1000)),
-			value(fmt.Sprintf("CPU a second, %d watched for pressure", watched), "time", float64(res.Watched),
-				atMost("us", float64(res.Watched.Microseconds()), 10000)),
-			value(fmt.Sprintf("CPU a second, a controller's look at %d", watched), "time", float64(watched*res.Look),
-				atMost("us", float64(watched*res.Look.Microseconds()), 10000)),
 		},
+	}
+	if res.Raw > 0 {
+		ratio := float64(res.Open) / float64(res.Raw)
+		t.Rows = append(t.Rows,
+			value("reading cgroup.procs of each, in every tree", "time", float64(res.Raw)),
+			value("open a host that finds all of them", "time", float64(res.Open)),
+			value("open to reading raw", "ratio x", ratio, atMost("ratio x", ratio, 10)))
 	}
 	if res.Stopped != "" {
 		t.Notes = append(t.Notes, "more did not fit: "+res.Stopped)
@@ -181,73 +177,63 @@ func fleet(args []string) (err error) {
 		res.Descriptors[1] = (n - descriptors) / max(1, len(all))
 	}
 	res.Goroutines[1], res.Threads[1] = runtime.NumGoroutine(), entries("/proc/self/task")
-	if res.Stopped == "" {
-		if err := attend(ctx, host, all, &res); err != nil {
-			return err
-		}
-	}
 	runtime.KeepAlive(all)
-	return nil
+	if res.Stopped == "" {
+		host, err = reopen(ctx, cfg, host, &res)
+	}
+	return err
 }
 
-// attend measures what it takes to have sandboxes, to watch some, and to look at
-// them as a controller does.
-func attend(ctx context.Context, host *isolation.Host, all []*isolation.Sandbox, res *fleetResult) (err error) {
-	if res.Idle, err = used(); err != nil {
-		return err
+// reopen closes the host and opens it again some times, and reads what anybody
+// would have to read to find the same processes.
+func reopen(ctx context.Context, cfg isolation.Config, host *isolation.Host, res *fleetResult) (*isolation.Host, error) {
+	trees := make(map[string]bool)
+	for _, c := range host.Root().Controllers().List() {
+		if top, _, ok := host.Root().Where(c); ok {
+			trees[top] = true
+		}
 	}
-	watching, stop := context.WithCancel(ctx)
-	var watches sync.WaitGroup
-	failed := make(chan error, watched)
-	for _, s := range all[:min(watched, len(all))] {
-		watches.Go(func() {
-			for _, err := range s.Watch(watching) {
-				if err != nil {
-					failed <- err
+	if top, ok := host.Root().Unified(); ok && !host.Root().Detached() {
+		trees[top] = true
+	}
+	var opens, raws []time.Duration
+	for range 5 {
+		if err := host.Close(); err != nil {
+			return host, err
+		}
+		begin := time.Now()
+		for top := range trees {
+			dir := filepath.Join(top, cfg.Parent)
+			groups, err := os.ReadDir(dir)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // they are not under these controllers
+			}
+			if err != nil {
+				return host, err
+			}
+			for _, g := range groups {
+				if !g.IsDir() {
+					continue
+				}
+				if _, err := os.ReadFile(filepath.Join(dir, g.Name(), "cgroup.procs")); err != nil {
+					return host, err
 				}
 			}
-		})
-	}
-	time.Sleep(time.Second) // until all are
-	res.Watched, err = used()
-	stop()
-	watches.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-	}
-	if err != nil {
-		return err
-	}
-	meter := elastic.NewMeter(host)
-	var times []time.Duration
-	for range 6 {
-		begin := time.Now()
-		s, err := meter.Read()
+		}
+		raws = append(raws, time.Since(begin))
+		begin = time.Now()
+		next, err := isolation.Open(ctx, cfg)
 		if err != nil {
-			return err
+			return host, err
 		}
-		if len(s.Sandboxes) != len(all) {
-			return fmt.Errorf("%d of %d sandboxes measured: %v", len(s.Sandboxes), len(all), meter.Missing())
+		host = next
+		opens = append(opens, time.Since(begin))
+		if n := len(host.Recovered()); n != res.Sandboxes {
+			return host, fmt.Errorf("%d of %d sandboxes were found", n, res.Sandboxes)
 		}
-		times = append(times, time.Since(begin)/time.Duration(len(all)))
 	}
-	res.Look = median(times[1:])
-	return nil
-}
-
-// used is the CPU time a second of this process over the next seconds.
-func used() (time.Duration, error) {
-	const seconds = 3
-	var before, after syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-		return 0, err
-	}
-	time.Sleep(seconds * time.Second)
-	err := syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	took := func(r syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
-	return time.Duration(took(after)-took(before)) / seconds, err
+	res.Open, res.Raw = median(opens), median(raws)
+	return host, nil
 }
 
 // start makes an idle sandbox and, if st is given, measures it once.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/logs"
 	"github.com/caisson-run/caisson/netns"
 )
 
@@ -56,6 +57,9 @@ func (p place) spec(id string, n int, network bool) isolation.Spec {
 		ID: id, Labels: map[string]string{"n": fmt.Sprint(n)},
 		Process: isolation.Process{Args: append(append([]string{}, p.Box...), id)},
 	}
+	if n%2 == 1 {
+		s.Logs = &logs.Config{}
+	}
 	if n > 0 {
 		s.Resources = limits(n)
 	}
@@ -90,6 +94,7 @@ type found struct {
 	Status    isolation.Status
 	Resources cgroups.Resources
 	Links     int
+	Log       string // its directory; empty: none
 }
 
 // agent is a process that does what it is told, until it is killed.
@@ -147,7 +152,11 @@ func (a *agent) do(c command, reply *answer) (err error) {
 			if err != nil {
 				return err
 			}
-			reply.Sandboxes = append(reply.Sandboxes, found{st, s.Spec().Resources, len(s.Interfaces())})
+			f := found{Status: st, Resources: s.Spec().Resources, Links: len(s.Interfaces())}
+			if s.Logs() != nil {
+				f.Log = st.ID
+			}
+			reply.Sandboxes = append(reply.Sandboxes, f)
 		}
 		return nil
 	case "create", "create-net":

@@ -202,12 +202,30 @@ func (l *lab) recover(again int) {
 		l.start()
 	}
 	open := l.must(command{Op: "open"})
-	said := l.must(command{Op: "report"}).Sandboxes
-	is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
-	require.NoError(l.t, err)
+	said, is := l.settled()
 	l.judge(said, is)
 	if l.t.Failed() {
 		l.t.Fatalf("after %s; recovered: %q", l.did, open.Recovered)
+	}
+}
+
+// settled is what the agent says and what is true, once the kernel has done what it
+// was asked to do: a process without processor time takes a while to freeze.
+func (l *lab) settled() ([]found, *truth.World) {
+	l.t.Helper()
+	for deadline := time.Now().Add(testutil.Patience(20 * time.Second)); ; {
+		said := l.must(command{Op: "report"}).Sandboxes
+		is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
+		require.NoError(l.t, err)
+		busy := false
+		for _, g := range is.Groups {
+			busy = busy || g.Freezing
+		}
+		if !busy {
+			return said, is
+		}
+		require.True(l.t, time.Now().Before(deadline), "freezing, after %s", l.did)
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -274,6 +292,21 @@ func (l *lab) judge(said []found, is *truth.World) {
 		records = append(records, strings.TrimSuffix(r, ".state"))
 	}
 	assert.ElementsMatch(t, names, records, "records")
+	var logged []string
+	for _, s := range said {
+		if s.Log != "" {
+			logged = append(logged, s.Log)
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(l.place.Root, "logs"))
+	if !os.IsNotExist(err) {
+		require.NoError(t, err)
+	}
+	var logs []string
+	for _, e := range entries {
+		logs = append(logs, e.Name())
+	}
+	assert.ElementsMatch(t, logged, logs, "logs")
 	l.judgeNetwork(links)
 }
 

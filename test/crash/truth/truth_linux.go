@@ -20,12 +20,13 @@ type World struct {
 
 // Group is one sandbox's group in all trees.
 type Group struct {
-	Trees  []string // mount points of the trees that have it
-	PIDs   []int    // in any of them
-	Below  []string // groups in it
-	Frozen bool
-	Knobs  map[string]string // in v2's words
-	Labels map[string]string // extended attributes
+	Trees    []string          // mount points of the trees that have it
+	PIDs     []int             // in any of them
+	Below    []string          // groups in it
+	Frozen   bool              // as asked for; the kernel may be at it still
+	Freezing bool              // it is
+	Knobs    map[string]string // in v2's words
+	Labels   map[string]string // extended attributes
 }
 
 // Look reads everything about the groups below parent, the records in the
@@ -81,6 +82,12 @@ func (w *World) tree(mount, dir string) error {
 		if !e.IsDir() {
 			continue
 		}
+		if strings.HasPrefix(e.Name(), "_") { // sandboxes of one class
+			if err := w.tree(mount, filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+			continue
+		}
 		g := w.Groups[e.Name()]
 		if g == nil {
 			g = &Group{Knobs: make(map[string]string), Labels: make(map[string]string)}
@@ -119,10 +126,8 @@ func (g *Group) read(dir string) error {
 	if text, err := os.ReadFile(filepath.Join(dir, "cpu.cfs_period_us")); err == nil {
 		g.Knobs["cpu.max"] += " " + strings.TrimSpace(string(text))
 	}
-	for _, file := range []string{"cgroup.freeze", "freezer.self_freezing"} {
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		g.Frozen = g.Frozen || err == nil && strings.TrimSpace(string(text)) == "1"
-	}
+	g.freezer(dir, "cgroup.freeze", "cgroup.events", "frozen 1")
+	g.freezer(dir, "freezer.self_freezing", "freezer.state", "FROZEN")
 	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return err
@@ -136,6 +141,21 @@ func (g *Group) read(dir string) error {
 	}
 	g.attributes(dir)
 	return nil
+}
+
+// freezer reads whether the tree of one directory freezes the group, and whether it
+// has come to that.
+func (g *Group) freezer(dir, asked, file, done string) {
+	text, err := os.ReadFile(filepath.Join(dir, asked))
+	if err != nil {
+		return
+	}
+	frozen := strings.TrimSpace(string(text)) == "1"
+	g.Frozen = g.Frozen || frozen
+	text, err = os.ReadFile(filepath.Join(dir, file))
+	if err == nil && strings.Contains(string(text), done) != frozen {
+		g.Freezing = true
+	}
 }
 
 // processes finds marked ones.
