@@ -26,16 +26,17 @@ import (
 // once; but one with a stub only once, and it is to be closed if it is not.
 type Program struct {
 	image
-	flags   uint64         // of clone3
-	names   []File         // descriptors, as errors call them
-	labels  map[int]string // steps that have a name of their own; nil if none has
-	maps    []mapFile      // what the parent writes into /proc/PID
-	slots   int            // the first descriptor number that nobody else uses, see root_linux.go
-	opened  map[*Tree]int  // slots of what is bound
-	pidns   int            // namespace that the child is born in, or -1
-	held    [2]int         // steps that hold the report and the stub
-	report  *execReport    // how the stub's exec went, or nil
-	crosses bool           // credentials change, see dumpable_linux.go
+	flags    uint64         // of clone3
+	names    []File         // descriptors, as errors call them
+	labels   map[int]string // steps that have a name of their own; nil if none has
+	maps     []mapFile      // what the parent writes into /proc/PID
+	slots    int            // the first descriptor number that nobody else uses, see root_linux.go
+	opened   map[*Tree]int  // slots of what is bound
+	overlaid int            // step that mounts an overlay, counted as errors count; or 0
+	pidns    int            // namespace that the child is born in, or -1
+	held     [2]int         // steps that hold the report and the stub
+	report   *execReport    // how the stub's exec went, or nil
+	crosses  bool           // credentials change, see dumpable_linux.go
 }
 
 // mapFile is a file of /proc/PID that the parent writes.

@@ -203,17 +203,24 @@ func TestSignalBeforeExec(t *testing.T) {
 func TestCancel(t *testing.T) {
 	testutil.CheckLeaks(t)
 	p := program(t, Spec{Calls: []Call{{Name: "pause", Nr: unix.SYS_PPOLL, Args: []Arg{{}, {}, {}, {}}}}}, "exit", "0")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	_, err := p.Start(ctx)
 	var step *StepError
-	require.ErrorAs(t, err, &step)
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	var ctx context.Context
+	for d := 20 * time.Millisecond; d < testutil.Patience(10*time.Second); d *= 2 { // until the child comes that far in time
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.Background(), d)
+		_, err := p.Start(ctx)
+		cancel()
+		require.ErrorAs(t, err, &step)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		if step.Step == "pause" {
+			break
+		}
+	}
 	assert.Equal(t, "pause", step.Step)
 	assert.False(t, step.Stuck)
 	assert.ErrorIs(t, unix.Kill(step.PID, 0), unix.ESRCH)
 
-	_, err = p.Start(ctx)
+	_, err := p.Start(ctx)
 	assert.ErrorIs(t, err, context.DeadlineExceeded, "and nothing is started")
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/feature"
 )
 
 // restriction is the file with which AppArmor says that it takes the capabilities
@@ -45,4 +47,15 @@ func refusedMap(err error) error {
 		return err
 	}
 	return &Refused{Err: err, Reason: "without CAP_SETUID and CAP_SETGID over the caller's own user namespace a map is one line, of the caller's own id"}
+}
+
+// refusedOverlay explains why the kernel refuses an overlay. Debian's and
+// Ubuntu's older kernels may have it all the same, so that it is tried.
+func (p *Program) refusedOverlay(err error) error {
+	if p.flags&unix.CLONE_NEWUSER == 0 || !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return &feature.UnsupportedError{
+		Feature: "overlay in a user namespace", Since: "Linux 5.11", Reason: "this kernel mounts one for the machine's root only", Err: err,
+	}
 }

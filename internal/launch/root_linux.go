@@ -159,7 +159,7 @@ func (p *Program) overlay(t *Tree) {
 	if o.Unprivileged {
 		data += ",userxattr"
 	}
-	p.add(unix.SYS_MOUNT, "overlay", in+"root", "overlay", t.Attr, data)
+	p.overlaid = 1 + p.add(unix.SYS_MOUNT, "overlay", in+"root", "overlay", t.Attr, data)
 	p.keep(p.add(unix.SYS_OPENAT, stage, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0), slotRoot)
 	p.drop(slotTree)
 }

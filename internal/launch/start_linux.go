@@ -164,6 +164,9 @@ func (f *flight) failure(status Status, waitErr error) *StepError {
 		cause = p.unwantedError(index, int(h.failed&^unwanted))
 	case h.failed != 0:
 		cause = p.explain(syscall.Errno(h.failed))
+		if index == p.overlaid {
+			cause = p.refusedOverlay(cause)
+		}
 	case f.mapErr != nil && status.Signal == 0: // or it was killed, and therefore could not be given maps
 		cause = f.mapErr
 		for i, st := range p.steps {
