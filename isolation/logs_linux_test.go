@@ -21,7 +21,7 @@ func TestLogsOfSandbox(t *testing.T) {
 	cfg.Logs = filepath.Join(t.TempDir(), "logs")
 	h := must(isolation.Open(deadline(t), cfg))
 	s := spec(t, "web", "count", "500")
-	s.Logs = &logs.Config{MaxSize: 1024, Compress: true}
+	s.Logs = &logs.Config{MaxSize: 1024, MaxTotal: 1 << 20, Compress: true}
 	box := create(t, h, s)
 	require.NoError(t, box.Start(deadline(t)))
 	require.NoError(t, h.Close()) // in the middle of it

@@ -10,8 +10,6 @@ import (
 	"syscall"
 )
 
-const packed = ".gz"
-
 // begin opens the file that the state is about, and cuts off what does not count.
 func (l *Log) begin() (err error) {
 	l.out, err = os.OpenFile(l.path(fileName(l.state.File)), openFlags, 0o600)

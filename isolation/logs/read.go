@@ -23,6 +23,8 @@ import (
 	"github.com/caisson-run/caisson/internal/feature"
 )
 
+const packed = ".gz" // ends the name of a file that was compressed
+
 // logFile is one of a log's numbered files.
 type logFile struct {
 	name         string
@@ -61,7 +63,7 @@ func listFiles(dir string) ([]logFile, error) {
 func parseFile(name string) (f logFile, ok bool) {
 	f.name = name
 	base, half := strings.CutSuffix(name, ".half")
-	base, f.packed = strings.CutSuffix(base, ".gz")
+	base, f.packed = strings.CutSuffix(base, packed)
 	base, ok = strings.CutSuffix(base, ".log")
 	number, err := strconv.Atoi(base)
 	if !ok || err != nil || number < 1 {
@@ -141,34 +143,58 @@ func (r *reader) catchUp(yield func(Line, error) bool) (more bool, err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
-	all, err := listFiles(r.dir)
+	first, err := r.first(s.File)
 	if err != nil {
 		return false, err
 	}
-	for _, f := range all {
-		if f.half || f.number < r.number || f.number > s.File {
-			continue
-		}
-		if f.number > r.number {
-			r.number, r.at = f.number, 0
+	// A file that is being packed has one of its two names at any time, but may
+	// have neither in a listing.
+	for n := first; n <= s.File; n++ {
+		if n > r.number {
+			r.number, r.at = n, 0
 		}
 		end := int64(-1)
-		if f.number == s.File {
+		if n == s.File {
 			end = s.Size
 		}
-		err := r.file(f, end, yield)
+		err := r.file(logFile{name: fileName(n)}, end, yield)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = r.file(logFile{name: fileName(n) + packed, packed: true}, end, yield)
+		}
 		switch {
 		case errors.Is(err, errStopped):
 			return false, nil
-		case errors.Is(err, fs.ErrNotExist): // packed or removed meanwhile
-			if err = r.file(logFile{name: fileName(f.number) + ".gz", packed: true}, end, yield); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return false, err
-			}
-		case err != nil:
+		case err != nil && !errors.Is(err, fs.ErrNotExist): // removed for want of room
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// first is the number of the file to go on with, at most last.
+func (r *reader) first(last int) (int, error) {
+	if r.number > 0 {
+		return r.number, nil
+	}
+	all, err := listFiles(r.dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range all {
+		if !f.half {
+			last = min(last, f.number)
+		}
+	}
+	for ; last > 1; last-- {
+		_, err := os.Lstat(filepath.Join(r.dir, fileName(last-1)+packed))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return last, nil
 }
 
 func fileName(number int) string { return fmt.Sprintf("%08d.log", number) }

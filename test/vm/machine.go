@@ -177,7 +177,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 
 // test runs the environment's tests and reads their results off its console.
 func (m *machine) test(ctx context.Context, o options, e environment) *report {
-	r := newReport(e, m.tests, filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
+	r := newReport(e, e.tests(m.tests, o.pkgs != ""), filepath.Join(o.cache, "logs", strings.ReplaceAll(e.name(), "/", "-")+".log"))
 	r.silence, r.narrowed = silenceOf(o.env), strings.Contains(o.env, "TEST_RUN=")
 	m.run(ctx, o, r)
 	return r

@@ -111,7 +111,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 			}
 		}
 	}
-	envs = slices.DeleteFunc(envs, func(e environment) bool { return len(e.kernel.tests(tests[e.kernel.arch])) == 0 })
+	envs = slices.DeleteFunc(envs, func(e environment) bool { return len(e.tests(tests[e.kernel.arch], o.pkgs != "")) == 0 })
 	if len(envs) == 0 {
 		return false, fmt.Errorf("no package with tests contains %q in these environments", o.pkgs)
 	}

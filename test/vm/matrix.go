@@ -121,6 +121,37 @@ func (k kernel) tests(all []testBinary) (these []testBinary) {
 	return these
 }
 
+// The matrix is for what kernels and cgroup modes do. For these packages the mode
+// makes little difference or none: they run in the first environment of each
+// kernel, and so in every mode somewhere.
+var modeless = []string{
+	"netns", "netns/nft", "namespaces", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
+	"internal/cgroupfake", "internal/compact", "internal/devfilter", "internal/launch", "internal/parse", "internal/rtnl", "internal/seccomp",
+}
+
+// chosen are the environments of what takes long: programs that are built of the
+// packages, in each mode, and agents that are killed at every system call.
+var chosen = map[string][]string{
+	"examples/caisson":    {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"examples/quickstart": {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"test/crash":          {"6.12/v2"},
+}
+
+// tests are those of all that run in the environment; where packages were asked
+// for by name, all of them.
+func (e environment) tests(all []testBinary, asked bool) []testBinary {
+	first := slices.IndexFunc(matrix, func(o environment) bool { return o.kernel.name == e.kernel.name })
+	return slices.DeleteFunc(e.kernel.tests(all), func(b testBinary) bool {
+		switch envs, some := chosen[b.pkg]; {
+		case asked:
+			return false
+		case some:
+			return !slices.Contains(envs, e.name())
+		}
+		return slices.Contains(modeless, b.pkg) && matrix[first].name() != e.name()
+	})
+}
+
 // notHere are packages whose tests need the source tree or a Go toolchain.
 var notHere = []string{"test/arch", "test/vm"}
 

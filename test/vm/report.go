@@ -55,7 +55,7 @@ type failure struct {
 func (f failure) String() string { return f.user + " " + f.pkg + "." + f.test }
 
 func newReport(e environment, tests []testBinary, log string) *report {
-	r := &report{env: e, tests: e.kernel.tests(tests), log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
+	r := &report{env: e, tests: tests, log: log, silence: silentTests, seconds: make(map[string]int), runs: make(map[string]*tally)}
 	for _, user := range users {
 		r.runs[user] = &tally{
 			classes: make(map[string]int), ended: make(map[string]bool), failures: make(map[string][]string),

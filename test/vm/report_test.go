@@ -103,6 +103,27 @@ func TestMatrixNamesEachEnvironmentOnce(t *testing.T) {
 	}
 }
 
+// What is left out somewhere runs elsewhere.
+func TestEveryPackageRuns(t *testing.T) {
+	count := func(pkg string, asked bool) (envs []string) {
+		for _, e := range matrix {
+			if len(e.tests([]testBinary{{pkg: pkg}}, asked)) > 0 {
+				envs = append(envs, e.name())
+			}
+		}
+		return envs
+	}
+	everywhere := count("cgroups", false)
+	assert.Len(t, everywhere, 7)
+	for _, pkg := range modeless {
+		assert.Equal(t, []string{"5.10/hybrid", "6.1/v1", "6.12/v2", "6.1-arm64/v2"}, count(pkg, false), pkg)
+		assert.Equal(t, everywhere, count(pkg, true), pkg)
+	}
+	for pkg, envs := range chosen {
+		assert.Equal(t, envs, count(pkg, false), pkg)
+	}
+}
+
 func TestCpio(t *testing.T) {
 	var c cpio
 	c.dir("bin")
