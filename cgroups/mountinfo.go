@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/caisson-run/caisson/internal/parse"
 )
 
 // mount is one line of proc_pid_mountinfo(5) about a cgroup file system.
@@ -31,7 +33,7 @@ func parseMounts(b []byte) ([]mount, error) {
 		if r[0] != "cgroup" && r[0] != "cgroup2" {
 			continue
 		}
-		m := mount{root: unescapeMount(l[3]), point: unescapeMount(l[4]), v2: r[0] == "cgroup2"}
+		m := mount{root: parse.Unescape(l[3]), point: parse.Unescape(l[4]), v2: r[0] == "cgroup2"}
 		major, minor, _ := strings.Cut(l[2], ":")
 		a, err1 := strconv.ParseUint(major, 10, 32)
 		b, err2 := strconv.ParseUint(minor, 10, 32)
@@ -49,24 +51,4 @@ func parseMounts(b []byte) ([]mount, error) {
 		mounts = append(mounts, m)
 	}
 	return mounts, nil
-}
-
-// unescapeMount undoes the octal escapes that the kernel uses for white space
-// and backslashes: "\040" is a space.
-func unescapeMount(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

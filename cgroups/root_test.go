@@ -52,15 +52,6 @@ func FuzzParseMounts(f *testing.F) {
 	})
 }
 
-// Escaping as the kernel does it is undone.
-func FuzzUnescapeMount(f *testing.F) {
-	f.Add("/a b\tc\nd\\e")
-	escape := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
-	f.Fuzz(func(t *testing.T, s string) {
-		require.Equal(t, s, unescapeMount(escape.Replace(s)))
-	})
-}
-
 func TestWithin(t *testing.T) {
 	for _, tt := range []struct {
 		dir, p, rest string

@@ -200,12 +200,7 @@ func attempt(t *testing.T, h *isolation.Host, id string, change func(*isolation.
 	if change != nil {
 		change(&s)
 	}
-	box := create(t, h, s)
-	r, w, err := os.Pipe()
-	require.NoError(t, err)
-	defer r.Close()
-	err = box.Start(deadline(t), nil, w, os.Stderr)
-	require.NoError(t, w.Close())
+	r, err := tryRun(t, create(t, h, s))
 	if s.Namespaces.User != isolation.NamespaceHost && errors.Is(err, isolation.ErrNotSupported) {
 		testutil.Skip(t, "overlay.user", "%v", err)
 	}

@@ -259,9 +259,7 @@ func TestCorruptRecordIsLeftAlone(t *testing.T) {
 
 func TestFullDisk(t *testing.T) {
 	cfg := config(t)
-	dir := t.TempDir()
-	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, "size=64k"))
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	dir := tmpfs(t, 0, "size=64k")
 	cfg.Root = filepath.Join(dir, "state")
 	h := openWith(t, cfg)
 	box := started(t, h, spec(t, "before", "wait"))
@@ -283,11 +281,18 @@ func TestFullDisk(t *testing.T) {
 	create(t, h, spec(t, "after", "wait"))
 }
 
+// tmpfs is a file system of the test's own.
+func tmpfs(t *testing.T, flags uintptr, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", flags, options))
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	return dir
+}
+
 func TestReadOnlyState(t *testing.T) {
 	cfg := config(t)
-	dir := t.TempDir()
-	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", syscall.MS_RDONLY, ""))
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	dir := tmpfs(t, syscall.MS_RDONLY, "")
 	cfg.Root = filepath.Join(dir, "state")
 	_, err := isolation.Open(deadline(t), cfg)
 	require.ErrorIs(t, err, syscall.EROFS)
@@ -297,9 +302,7 @@ func TestReadOnlyState(t *testing.T) {
 // written down is not done.
 func TestStateTurnsReadOnly(t *testing.T) {
 	cfg := config(t)
-	dir := t.TempDir()
-	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, ""))
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	dir := tmpfs(t, 0, "")
 	cfg.Root = filepath.Join(dir, "state")
 	h := openWith(t, cfg)
 	s := spec(t, "before", "wait")
@@ -333,9 +336,7 @@ func TestStateTurnsReadOnly(t *testing.T) {
 // An update that cannot be acknowledged on a full disk is taken back.
 func TestUpdateOnFullDisk(t *testing.T) {
 	cfg := config(t)
-	dir := t.TempDir()
-	require.NoError(t, syscall.Mount("caisson-test", dir, "tmpfs", 0, "size=64k"))
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	dir := tmpfs(t, 0, "size=64k")
 	cfg.Root = filepath.Join(dir, "state")
 	h := openWith(t, cfg)
 	s := spec(t, "web", "wait")

@@ -255,10 +255,18 @@ func started(t testing.TB, h *isolation.Host, s isolation.Spec) *isolation.Sandb
 // run starts the sandbox with a pipe as its standard output.
 func run(t testing.TB, box *isolation.Sandbox) *os.File {
 	t.Helper()
+	r, err := tryRun(t, box)
+	require.NoError(t, err)
+	return r
+}
+
+// tryRun is run that may fail.
+func tryRun(t testing.TB, box *isolation.Sandbox) (*os.File, error) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Close() })
-	require.NoError(t, box.Start(deadline(t), nil, w, os.Stderr))
+	err = box.Start(deadline(t), nil, w, os.Stderr)
 	require.NoError(t, w.Close())
-	return r
+	return r, err
 }

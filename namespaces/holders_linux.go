@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/caisson-run/caisson/internal/parse"
 )
 
 // Holders lists what keeps a namespace alive: threads in it, descriptors, and
@@ -134,24 +136,7 @@ func pinOf(line, namespace string) (at string, ok bool) {
 	if len(f) < 5 || f[3] != namespace {
 		return "", false
 	}
-	return unescape(f[4]), true
-}
-
-// unescape turns what the kernel writes for a blank, tab, newline or backslash,
-// its octal number, back.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return parse.Unescape(f[4]), true
 }
 
 func vanished(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) }

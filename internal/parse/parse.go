@@ -5,6 +5,8 @@ package parse
 import (
 	"bytes"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // Line cuts the first line off text, without its newline. There is no further
@@ -113,4 +115,25 @@ func Decimal(b []byte) (f float64, ok bool) {
 	}
 	// Both are whole numbers below 2^53, so that only the division rounds.
 	return float64(n) / div, true
+}
+
+// Unescape undoes the octal escapes that the kernel uses for white space
+// and backslashes in lists of mounts: "\040" is a space. It allocates only where
+// there are some.
+func Unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }

@@ -143,3 +143,12 @@ func FuzzPair(f *testing.F) {
 		assert.Equal(t, line, joined)
 	})
 }
+
+// Escaping as the kernel does it is undone.
+func FuzzUnescape(f *testing.F) {
+	f.Add("/a b\tc\nd\\e")
+	escape := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+	f.Fuzz(func(t *testing.T, s string) {
+		require.Equal(t, s, parse.Unescape(escape.Replace(s)))
+	})
+}
