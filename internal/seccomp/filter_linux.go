@@ -66,7 +66,7 @@ type special struct {
 func specials(capabilities uint64) []special {
 	list := []special{
 		{unix.SYS_SOCKET, oneOf(families())},
-		{unix.SYS_PERSONALITY, oneOf([]uint32{perLinux, perLinux32, uname26, perLinux32 | uname26, perQuery})},
+		{unix.SYS_PERSONALITY, oneOf(personalities())},
 	}
 	if capabilities>>unix.CAP_SYS_ADMIN&1 == 0 {
 		list = append(list,
@@ -87,6 +87,10 @@ const (
 	uname26    = 0x20000
 	perQuery   = 0xffffffff // changes nothing
 )
+
+func personalities() []uint32 {
+	return []uint32{perLinux, perLinux32, uname26, perLinux32 | uname26, perQuery}
+}
 
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET

@@ -6,3 +6,6 @@ package seccomp
 
 // Default is nothing here.
 func Default(uint64) []byte { return nil }
+
+// Rules are none here.
+func Rules(uint64) []Rule { return nil }
