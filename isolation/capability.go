@@ -16,6 +16,10 @@ var capabilities = [...]string{
 	"CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
+// KnownCapabilities are the kernel's names in the order of their numbers, as of
+// Linux 5.9, which added the last one.
+func KnownCapabilities() []string { return slices.Clone(capabilities[:]) }
+
 // AllCapabilities, as the only word of Process.Capabilities, keeps what the
 // caller has.
 const AllCapabilities = "ALL"

@@ -139,7 +139,7 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 // otherwise.
 func usableByAll(s Spec) netns.Spec {
 	n := s.Network.Clone()
-	if !s.Namespaces.kinds().Has(namespaces.User) {
+	if !s.Namespaces.Kinds().Has(namespaces.User) {
 		return n
 	}
 	for key, value := range map[string]string{
@@ -185,7 +185,7 @@ func (i *networkIsolator) writeDNS(c *Container) error {
 // rid of its copy of the pins, which are ways into other sandboxes. In a user
 // namespace of its own the kernel does not let it, nor lets it join any of them.
 func (i *networkIsolator) Launch(c *Container, l *Launch) error {
-	kinds := c.Spec.Namespaces.kinds()
+	kinds := c.Spec.Namespaces.Kinds()
 	mounts := kinds.Has(namespaces.Mount)
 	if net := i.opened(); net != nil && mounts && !kinds.Has(namespaces.User) {
 		l.Unmounts = append(l.Unmounts, net.Pins().Path())

@@ -23,7 +23,7 @@ func (namespaceIsolator) Cleanup(context.Context, *Container) error { return nil
 
 func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 	n := c.Spec.Namespaces
-	l.New = n.kinds()
+	l.New = n.Kinds()
 	l.UIDMap, l.GIDMap = n.UIDMap, n.GIDMap
 	if l.New.Has(namespaces.UTS) {
 		l.Hostname = hostname(c.Spec)
@@ -65,8 +65,9 @@ func (processIsolator) Launch(c *Container, l *Launch) error {
 	return nil
 }
 
-// defaultPath is where programs are looked for without a PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is where a program without a slash is looked for where its environment
+// has no PATH.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // lookPath finds the program in the PATH that the process will have.
 func lookPath(p Process, root *Root) (string, error) {
@@ -80,7 +81,7 @@ func lookPath(p Process, root *Root) (string, error) {
 		}
 		return name, executable(name)
 	}
-	search := defaultPath
+	search := DefaultPath
 	for _, e := range p.Env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
 			search = v

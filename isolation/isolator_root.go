@@ -40,7 +40,7 @@ func (rootIsolator) Prepare(_ context.Context, c *Container) error {
 	if r.IsZero() {
 		return nil
 	}
-	if kinds := c.Spec.Namespaces.kinds(); !r.Bare && !sysfs(kinds) {
+	if kinds := c.Spec.Namespaces.Kinds(); !r.Bare && !sysfs(kinds) {
 		c.missing = append(c.missing, "/sys: the kernel has one only for the owner of the network namespace")
 	}
 	for _, dir := range r.dirs() {

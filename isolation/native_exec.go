@@ -46,7 +46,7 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 			err = errors.Join(err, ns.Close())
 		}
 	}()
-	kinds := spec.Namespaces.kinds()
+	kinds := spec.Namespaces.Kinds()
 	if spec.Network.Mode != "" {
 		kinds = kinds.With(namespaces.KindsOf(namespaces.Network))
 	}

@@ -203,7 +203,7 @@ func (s *Spec) scopes() (yes bool, why string) {
 	switch {
 	case !s.on(s.Security.Landlock):
 		return false, s.offBecause(s.Security.Landlock)
-	case s.Security.Landlock == Default && (s.Namespaces.kinds().Has(namespaces.Network) || s.Network.Mode != ""):
+	case s.Security.Landlock == Default && (s.Namespaces.Kinds().Has(namespaces.Network) || s.Network.Mode != ""):
 		return false, "the network namespace keeps abstract sockets apart"
 	case launch.Landlock() < since:
 		return false, "this kernel has no scopes of Landlock, which came with Linux 6.12"
@@ -229,7 +229,7 @@ func (s Spec) Protections() []Protection {
 		}
 		list = append(list, Protection{name, on, why})
 	}
-	kinds := s.Namespaces.kinds()
+	kinds := s.Namespaces.Kinds()
 	if s.Network.Mode != "" {
 		kinds = kinds.With(namespaces.KindsOf(namespaces.Network))
 	}

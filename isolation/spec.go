@@ -157,8 +157,8 @@ type Namespaces struct {
 	GIDMap namespaces.IDMaps `json:"gidMap,omitempty"`
 }
 
-// kinds is the set of namespaces that the sandbox gets of its own.
-func (n Namespaces) kinds() namespaces.Kinds {
+// Kinds is the set of namespaces that the sandbox gets of its own.
+func (n Namespaces) Kinds() namespaces.Kinds {
 	var ks namespaces.Kinds
 	for _, c := range []struct {
 		kind  namespaces.Kind
@@ -232,7 +232,7 @@ func (s Spec) Validate() error {
 	if len(s.Hostname) > maxID || strings.ContainsAny(s.Hostname, "\x00/") || !printable(s.Hostname) {
 		bad("hostname", s.Hostname, "not at most 64 printable bytes")
 	}
-	if ks := s.Namespaces.kinds(); ks.Has(namespaces.PID) && !ks.Has(namespaces.Mount) {
+	if ks := s.Namespaces.Kinds(); ks.Has(namespaces.PID) && !ks.Has(namespaces.Mount) {
 		bad("namespaces.mount", s.Namespaces.Mount.String(), "a new pid namespace needs a mount namespace for its own /proc")
 	}
 	for _, m := range []NamespaceMode{
@@ -245,12 +245,12 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs, s.validateNetwork()...)
 	errs = append(errs, s.Security.validate()...)
-	if s.Process.Reaper && !s.Namespaces.kinds().Has(namespaces.PID) {
+	if s.Process.Reaper && !s.Namespaces.Kinds().Has(namespaces.PID) {
 		bad("process.reaper", "true", "it needs a new pid namespace")
 	}
 	if !s.Root.IsZero() {
 		errs = append(errs, s.Root.validate()...)
-		if !s.Namespaces.kinds().Has(namespaces.Mount) {
+		if !s.Namespaces.Kinds().Has(namespaces.Mount) {
 			bad("namespaces.mount", s.Namespaces.Mount.String(), "a root needs a mount namespace")
 		}
 	}
@@ -279,7 +279,7 @@ func (s Spec) validateNetwork() []error {
 	case s.Namespaces.Network != NamespaceDefault:
 		bad("namespaces.network says something else")
 	}
-	if !s.Network.DNS.IsZero() && !s.Namespaces.kinds().Has(namespaces.Mount) {
+	if !s.Network.DNS.IsZero() && !s.Namespaces.Kinds().Has(namespaces.Mount) {
 		bad("dns needs a mount namespace for its files")
 	}
 	return errs

@@ -132,12 +132,12 @@ func TestCapabilitySet(t *testing.T) {
 
 func TestKinds(t *testing.T) {
 	assert.Equal(t, namespaces.KindsOf(namespaces.PID, namespaces.Mount, namespaces.IPC, namespaces.UTS, namespaces.Cgroup),
-		Namespaces{}.kinds())
+		Namespaces{}.Kinds())
 	assert.Equal(t, namespaces.KindsOf(namespaces.Network),
 		Namespaces{
 			PID: NamespaceHost, Mount: NamespaceHost, IPC: NamespaceHost, UTS: NamespaceHost, Cgroup: NamespaceHost,
 			Network: NamespaceNew,
-		}.kinds())
+		}.Kinds())
 }
 
 // An adopted container has a process already.

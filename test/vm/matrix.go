@@ -126,6 +126,7 @@ func (k kernel) tests(all []testBinary) (these []testBinary) {
 // kernel, and so in every mode somewhere.
 var modeless = []string{
 	"netns", "netns/nft", "namespaces", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
+	"isolation/runtimespec",
 	"internal/cgroupfake", "internal/compact", "internal/devfilter", "internal/launch", "internal/parse", "internal/rtnl", "internal/seccomp",
 }
 
