@@ -387,6 +387,16 @@ func (h *Host) enter(s *Sandbox) (*Sandbox, error) {
 	return s, nil
 }
 
+// released says why a sandbox's descriptors are closed.
+func (h *Host) released(err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNotFound, err)
+}
+
 func (h *Host) leave(s *Sandbox) {
 	h.leases.arm(s, time.Time{})
 	h.mu.Lock()

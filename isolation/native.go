@@ -273,14 +273,16 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 // checkGroup is what a group tells of a sandbox.
 func checkGroup(g *cgroups.Cgroup) (Status, error) {
 	pids, err := g.Procs(nil)
+	var frozen bool
+	if err == nil {
+		if frozen, err = g.Frozen(); errors.Is(err, ErrNotSupported) {
+			err = nil
+		}
+	}
 	if errors.Is(err, cgroups.ErrGone) {
 		return Status{}, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	if err != nil {
-		return Status{}, err
-	}
-	frozen, err := g.Frozen()
-	if err != nil && !errors.Is(err, ErrNotSupported) {
 		return Status{}, err
 	}
 	return Status{PIDs: len(pids), Frozen: frozen, Cgroup: g.Path()}, nil

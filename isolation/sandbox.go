@@ -372,6 +372,9 @@ func (s *Sandbox) tell(yield func(Event, error) bool) func(Event, error) bool {
 // Check tells the truth about the sandbox, as it is now.
 func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 	st, err := s.driver.Check(ctx, s.c)
+	if errors.Is(err, fs.ErrClosed) {
+		err = s.host.released(err) // beside a Destroy, or a Close
+	}
 	if err != nil {
 		return Status{}, wrap("check", s.id, err)
 	}

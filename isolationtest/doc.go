@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package isolationtest tests what is built on package isolation.
+//
+// [Driver] is the conformance suite of drivers: it holds an [isolation.Driver] to
+// its contract, through a host as an agent uses it. Whoever writes a driver calls
+// it from a test:
+//
+//	func TestMain(m *testing.M) {
+//		if code, ok := isolationtest.Workload(); ok {
+//			os.Exit(code)
+//		}
+//		os.Exit(m.Run())
+//	}
+//
+//	func TestDriver(t *testing.T) {
+//		isolationtest.Driver(t, func(t testing.TB, at isolationtest.Place) isolation.Driver {
+//			return mydriver.New(at.Dir, at.Parent)
+//		}, isolationtest.DriverOptions{})
+//	}
+//
+// Each part of the suite is a subtest. A part about an optional interface that the
+// driver does not implement is skipped, with the interface's name; what the suite
+// needs of the machine and does not find is a skip as well. No part is passed
+// without having been run.
+//
+// # What it looks at
+//
+// Beside what calls return, the suite asks the kernel: for processes that carry a
+// mark in their arguments, for the control files of their groups, and, when a part
+// is over, for processes, cgroups, mounts, descriptors, goroutines, threads in
+// other namespaces and files that are left. It runs as root, alone on its cgroups,
+// and ends and removes only what it made.
+package isolationtest

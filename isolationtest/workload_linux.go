@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolationtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// mark is the first argument of a test binary that is a workload. The second
+// tells whose, and the third what it does.
+const mark = "caisson-workload"
+
+// Workload does what the suite has a sandbox do, if this process was started for
+// that; then ok is true, and the process is to end with the code. Call it first in
+// TestMain.
+func Workload() (code int, ok bool) {
+	if len(os.Args) < 4 || os.Args[1] != mark {
+		return 0, false
+	}
+	args := os.Args[4:]
+	switch does := os.Args[3]; does {
+	case "exit":
+		code, err := strconv.Atoi(args[0])
+		if err != nil {
+			code = 125
+		}
+		return code, true
+	case "echo":
+		return echo(), true
+	case "wait":
+		return pause(), true
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+		return pause(), true
+	case "handle":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		fmt.Println("ready")
+		<-ctx.Done()
+		return 3, true
+	case "spin":
+		for {
+			_ = rand.Int() // work that is not optimised away
+		}
+	case "orphans":
+		return orphans(), true
+	case "rabbits":
+		return rabbits(), true
+	case "rabbit":
+		_, err := again("rabbit")
+		return exitOf(err), true
+	case "leave":
+		_, err := again("wait")
+		return exitOf(err), true
+	default:
+		fmt.Fprintf(os.Stderr, "no workload %q\n", does)
+		return 125, true
+	}
+}
+
+func exitOf(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 125
+	}
+	return 0
+}
+
+// pause waits for a signal. (An empty select ends a program without other
+// goroutines.)
+func pause() int {
+	<-time.After(time.Hour)
+	return 124
+}
+
+// again starts this program once more, in a session of its own.
+func again(does string) (*os.Process, error) {
+	return os.StartProcess("/proc/self/exe", []string{os.Args[0], mark, os.Args[2], does}, &os.ProcAttr{
+		Files: []*os.File{nil, nil, os.Stderr}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+}
+
+// echo repeats its input to its output, its environment and directory to
+// descriptor 3, and a word to its standard error.
+func echo() int {
+	_, err := io.Copy(os.Stdout, os.Stdin)
+	if err == nil {
+		_, err = fmt.Fprint(os.Stderr, "error")
+	}
+	if extra := os.NewFile(3, "3"); err == nil && extra != nil {
+		dir, _ := os.Getwd()
+		_, err = fmt.Fprintf(extra, "%s %s", os.Getenv("SAID"), dir)
+	}
+	return exitOf(err)
+}
+
+// orphans has a child that has a child of its own and ends.
+func orphans() int {
+	child, err := again("leave")
+	if err == nil {
+		_, err = child.Wait()
+	}
+	if err != nil {
+		return exitOf(err)
+	}
+	return pause()
+}
+
+// rabbits starts processes each of which starts its successor and ends, so that
+// none is there for long. It reaps those that are left to it.
+func rabbits() int {
+	for range 4 {
+		if _, err := again("rabbit"); err != nil {
+			return exitOf(err)
+		}
+	}
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err == syscall.ECHILD {
+			return pause()
+		}
+	}
+}
