@@ -59,12 +59,11 @@ func sortBy[T any](s *[]T, by func(a, b T) int) {
 // merged knob by knob where they are for the same device, page size or name.
 func (r Resources) Merge(over Resources) Resources {
 	r = r.Clone()
-	mergeKnobs(&r.CPU, over.CPU)
-	mergeKnobs(&r.CPUSet, over.CPUSet)
-	mergeKnobs(&r.Memory, over.Memory)
-	mergeKnobs(&r.PIDs, over.PIDs)
-	r.IO.Weight = cmp.Or(over.IO.Weight, r.IO.Weight)
-	r.IO.Priority = cmp.Or(over.IO.Priority, r.IO.Priority)
+	for i := range simpleKnobs {
+		if k := &simpleKnobs[i]; k.named(&over) {
+			k.copy(&r, &over)
+		}
+	}
 	mergeLists(&r.IO.Devices, over.IO.Devices, func(d IODevice) Device { return d.Device })
 	mergeLists(&r.HugeTLB, over.HugeTLB, func(h HugeTLB) uint64 { return h.PageSize })
 	mergeLists(&r.RDMA, over.RDMA, func(d RDMA) string { return d.Device })

@@ -239,7 +239,7 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 		text, err := t.programs.read(n)
 		return text, n.failed(err)
 	}
-	if strings.Contains(file, "/") {
+	if strings.IndexByte(file, '/') >= 0 {
 		b, err := n.relative(file)
 		return strings.TrimSpace(string(b)), err
 	}

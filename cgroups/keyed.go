@@ -76,11 +76,10 @@ func amountText(n uint64, unlimited string) string {
 
 // canonAmount makes every spelling of unlimited "max".
 func canonAmount(text string) string {
-	n, err := parseAmount(text)
-	if err != nil {
-		return strings.TrimSpace(text)
+	if n, err := parseAmount(text); err == nil && n == noLimit {
+		return wordMax
 	}
-	return amountText(n, wordMax)
+	return strings.TrimSpace(text)
 }
 
 // amount is the limit as a number; def is the kernel's default.

@@ -11,6 +11,21 @@ func (r Resources) Knobs(yield func(name string, alone Resources) bool) {
 	r.each(func(name string, _ Controller, alone func() Resources) bool { return yield(name, alone()) })
 }
 
+// Names are the knobs that r names, as [Resources.Knobs] calls them.
+func (r Resources) Names() []string {
+	names := make([]string, 0, r.count())
+	for i := range simpleKnobs {
+		if simpleKnobs[i].named(&r) {
+			names = append(names, simpleKnobs[i].name)
+		}
+	}
+	r.others(func(name string, _ Controller, _ func() Resources) bool {
+		names = append(names, name)
+		return true
+	})
+	return names
+}
+
 // Pick is r without the knobs that are not named, as [Resources.Knobs] calls
 // them.
 func (r Resources) Pick(names ...string) Resources {

@@ -35,6 +35,7 @@ func TestKnobs(t *testing.T) {
 		assert.True(t, r.Equal(r.Without(name).Merge(alone)), name)
 	}
 	assert.True(t, r.Equal(all), "%v", names)
+	assert.Equal(t, names, r.Names())
 	assert.Equal(t, r.Controllers().List(), slices.Sorted(slices.Values(r.Controllers().List())))
 	assert.True(t, Resources{}.Pick(names...).IsZero())
 	for range (Resources{}).Knobs {

@@ -117,7 +117,10 @@ func (p *planner) addLimitV1(knob, file string, from, to, swap uint64, why strin
 	c := Change{
 		Controller: ControllerMemory, Knob: knob, File: file,
 		Old: amountText(from, "-1"), New: amountText(to, "-1"), Why: why, stage: memoryStage(from, to),
-		canon: canonAmount, want: amountText(to, wordMax),
+		canon: canonAmount,
+	}
+	if c.want = c.New; to == noLimit {
+		c.want = wordMax
 	}
 	switch {
 	case to > from:

@@ -146,7 +146,7 @@ func (c Correction) knobs() []Knob {
 		return []Knob{KnobFreeze}
 	}
 	var list []Knob
-	for name := range c.Resources.Knobs {
+	for _, name := range c.Resources.Names() {
 		knob, _, _ := strings.Cut(name, " ") // "io.max 8:0 rbps"
 		list = append(list, Knob(knob))
 	}

@@ -237,7 +237,7 @@ func (s *Sandbox) claims() (all []ClaimStatus) {
 	taken := make(map[string]bool)
 	for _, c := range slices.Backward(l.Claims) {
 		st := ClaimStatus{Owner: c.Owner, Priority: c.Priority, Until: c.Until, Resources: c.Resources.Clone(), Holds: []string{}}
-		for name := range c.Resources.Knobs {
+		for _, name := range c.Resources.Names() {
 			if !taken[name] {
 				st.Holds = append(st.Holds, name)
 			}

@@ -4,6 +4,7 @@ package isolation
 
 import (
 	"context"
+	"slices"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -20,10 +21,11 @@ type interrupted struct {
 func (s *Sandbox) was(r cgroups.Resources) (was cgroups.Resources, err error) {
 	have := s.c.record.claims().Former.Merge(s.c.Spec.Resources)
 	var open []string
+	known := have.Names()
 	for _, name := range knobs(r) {
 		// A group that was given a weight was not idle.
 		runs := name == "cpu.idle" && r.CPU.Idle == cgroups.Keep && !have.CPU.Weight.IsZero()
-		if !runs && have.Pick(name).IsZero() {
+		if !runs && !slices.Contains(known, name) {
 			open = append(open, name)
 		}
 	}
@@ -58,7 +60,7 @@ func (s *Sandbox) takeBack(ctx context.Context) (did string, err error) {
 	old := cut.was.Merge(cut.layers.Former).Merge(acknowledged)
 	e := entry{Updated: &acknowledged, Layers: &cut.layers}
 	write, did := settled(old.Pick(knobs(cut.wanted)...)), "an update that was cut off was taken back"
-	for name := range cut.wanted.Knobs {
+	for _, name := range cut.wanted.Names() {
 		if old.Pick(name).IsZero() {
 			base, after, all, err := s.under(cut.wanted)
 			if err != nil {

@@ -33,9 +33,7 @@ type lease struct {
 // knobs are the names of the knobs that r is about. The kernel couples weight
 // and idle: an idle group has no weight.
 func knobs(r cgroups.Resources) (names []string) {
-	for name := range r.Knobs {
-		names = append(names, name)
-	}
+	names = r.Names()
 	const weight, idle = "cpu.weight", "cpu.idle"
 	switch w, i := slices.Contains(names, weight), slices.Contains(names, idle); {
 	case w && !i:
