@@ -30,9 +30,9 @@ func (c *Cgroup) SetLabel(key, value string) error {
 		return &InvalidError{Field: "label", Value: key, Reason: reason}
 	}
 	n := c.main()
-	prefix, err := n.labelPrefix()
-	if err == nil {
-		err = n.dir.SetXattr(prefix+key, value)
+	err := n.dir.SetXattr(trustedLabels+key, value)
+	if isForbidden(err) {
+		err = n.dir.SetXattr(userLabels+key, value)
 	}
 	if errors.Is(err, syscall.EOPNOTSUPP) {
 		err = &UnsupportedError{Feature: "labels", Reason: "without CAP_SYS_ADMIN only groups of v2 have them", Since: "Linux 5.7", Err: err}
@@ -64,11 +64,15 @@ func (n *node) labelPrefix() (string, error) {
 	switch err := n.dir.RemoveXattr(trustedLabels + "\x7f"); {
 	case err == nil, errors.Is(err, syscall.ENODATA):
 		return trustedLabels, nil
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+	case isForbidden(err):
 		return userLabels, nil
 	default:
 		return "", err
 	}
+}
+
+func isForbidden(err error) bool {
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES)
 }
 
 func badLabel(key, value string) string {
