@@ -52,6 +52,7 @@ type app struct {
 
 	config isolation.Config
 	json   bool
+	bundle string // the OCI bundle to make a sandbox of
 
 	publish, masquerade bool // what the command line wants of the firewall
 }

@@ -50,6 +50,7 @@ func (a *app) startFlags(fs *flag.FlagSet) *isolation.Spec {
 	spec := &isolation.Spec{}
 	specFlags(fs, spec)
 	fs.BoolVar(&a.masquerade, "masquerade", false, "give what all sandboxes of this --root send to other machines the machine's address, from now on")
+	fs.StringVar(&a.bundle, "bundle", "", "`DIR` with a config.json of the OCI runtime specification, which says what the sandbox is; limits and a program can be given besides")
 	limitFlags(fs, &spec.Resources)
 	return spec
 }
@@ -60,10 +61,17 @@ func (a *app) complete(spec *isolation.Spec, ids, argv []string) (err error) {
 	if spec.ID, err = one(ids); err != nil {
 		return err
 	}
-	if len(argv) == 0 {
+	if a.bundle != "" {
+		if err := a.fromBundle(spec); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(argv) > 0:
+		spec.Process.Args = argv
+	case a.bundle == "":
 		return usagef("no program; it goes behind --")
 	}
-	spec.Process.Args = argv
 	if err := spec.Validate(); err != nil {
 		return &usageError{err}
 	}

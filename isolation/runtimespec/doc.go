@@ -10,6 +10,11 @@
 // calls, which [ToSpec] names call by call. The usual devices can be used in it and
 // no others, unless Resources.Devices says more.
 //
+// A configuration becomes a sandbox in the same way, also where the default of a
+// sandbox is another: without linux.seccomp there is no filter, without
+// noNewPrivileges programs may gain some. What a root of a sandbox has by itself
+// stays: /dev of its own size, and nosuid and nodev on whatever is mounted.
+//
 // Where runtimes and the native driver differ by themselves: runtimes make
 // missing mount points in Root.Path, set the umask to 022, and kill a program of
 // another ABI that the filter refuses instead of answering ENOSYS. A program

@@ -233,8 +233,11 @@ func (w *writer) scheduling() {
 	switch {
 	case s.Policy != "":
 		out.Scheduler = &specs.Scheduler{Policy: policies[s.Policy], Priority: int32(s.Priority)}
-		if s.Nice != nil {
+		switch {
+		case s.Nice != nil:
 			out.Scheduler.Nice = int32(*s.Nice)
+		case s.Policy == isolation.PolicyOther || s.Policy == isolation.PolicyBatch:
+			w.leave("process.scheduling.nice", "", "with a policy a runtime sets it to 0")
 		}
 	case s.Nice != nil:
 		w.leave("process.scheduling.nice", *s.Nice, "a runtime sets it with a policy only")
@@ -304,8 +307,11 @@ func (w *writer) resources() error {
 		l.Field = "resources." + l.Field
 		w.left = append(w.left, l)
 	}
-	if w.s.Resources.Devices.IsZero() && !w.s.Root.IsZero() {
+	switch rules, listed := w.s.Resources.Devices.Rules(); {
+	case w.s.Resources.Devices.IsZero() && !w.s.Root.IsZero():
 		r.Devices = noDevices()
+	case listed && len(rules) == 0:
+		w.leave("resources.devices", "none", "a runtime adds the usual devices")
 	}
 	w.spec.Linux.Resources = r
 	return nil
