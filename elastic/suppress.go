@@ -5,6 +5,7 @@ package elastic
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -20,7 +21,10 @@ import (
 //
 // The formula without services is Koordinator's CPU suppress: allowance =
 // Share*CPUs - what everybody else uses; growing by at most Step*CPUs at a time
-// and ignoring changes below Ignore*CPUs. The loop with services is that of
+// and ignoring changes below Ignore*CPUs. What use fluctuates by moves nothing:
+// more use by others counts at once, and less only once it has been clearly less
+// for Settle; CPUs go from a sandbox that leaves them to one that wants more once
+// in Settle at most. The loop with services is that of
 // Heracles (Lo et al., ISCA 2015) with the rates of HyperPilot: a service whose
 // slack is below Hold lets nothing grow, below Shrink it shrinks the allowance in
 // proportion, and a violated target takes it down to Floor for Cooloff. A load
@@ -33,6 +37,8 @@ type CPUSuppress struct {
 	Step   float64 // of the CPUs, by which the allowance grows at most in a snapshot; 0 is 0.1
 	Ignore float64 // of the CPUs, below which a change is not made; 0 is 0.01
 
+	Settle time.Duration // how long less use by others, or by one of best effort, must last; 0 is 5 s
+
 	Hold     float64       // 0 is 0.10
 	Shrink   float64       // 0 is 0.05
 	Rate     float64       // how fast slack becomes growth and want of it shrinkage; 0 is 1
@@ -43,6 +49,13 @@ type CPUSuppress struct {
 	allowance float64       // what latency allows; 0 before the first snapshot
 	overload  bool          // above LoadHigh, and not below LoadLow since
 	until     time.Duration // the end of the cool-off
+
+	begun   bool
+	others  float64            // what everybody else uses, as far as it counts
+	peak    float64            // the most of what they used since less
+	less    time.Duration      // since when they have used clearly less
+	divided time.Duration      // when each last got its share
+	most    map[string]float64 // CPUs that each of best effort used at most lately
 }
 
 // Name is "cpu-suppress".
@@ -64,7 +77,7 @@ func (p *CPUSuppress) Decide(s *Snapshot) []Correction {
 	}
 	cpus := s.Machine.CPUs
 	floor := min(cmp.Or(p.Floor, 0.05*cpus), cpus)
-	others := max(0, s.Machine.CPU-used)
+	others := p.settled(s, max(0, s.Machine.CPU-used))
 	free := cmp.Or(p.Share, 0.65)*cpus - others
 	why := fmt.Sprintf("others use %.2f of %.0f CPUs", others, cpus)
 	bound, reason := p.bear(s, floor)
@@ -74,16 +87,39 @@ func (p *CPUSuppress) Decide(s *Snapshot) []Correction {
 	return p.divide(s, ours, min(max(free, floor), cpus), why)
 }
 
+// settled is what everybody else uses, without what it only fluctuates by.
+func (p *CPUSuppress) settled(s *Snapshot, now float64) float64 {
+	band := cmp.Or(p.Ignore, 0.01) * s.Machine.CPUs
+	switch {
+	case !p.begun || now > p.others+band:
+		p.others, p.less, p.peak = now, s.At, 0
+		return now
+	case now > p.others-5*band:
+		p.less, p.peak = s.At, 0
+		return p.others
+	}
+	p.peak = max(p.peak, now)
+	if s.At-p.less >= p.settle() {
+		p.others, p.less, p.peak = p.peak, s.At, 0
+	}
+	return p.others
+}
+
+func (p *CPUSuppress) settle() time.Duration { return cmp.Or(p.Settle, 5*time.Second) }
+
 // leastCPUs is the least that the kernel takes with a period of 100 ms.
 const leastCPUs = 0.01
 
 // demand is what a sandbox could use: as much as there is if its limit holds it
-// back, a quarter more than it does otherwise.
-func demand(u *Use) float64 {
+// back, otherwise a quarter more than it lately did at most. A tenth of that is
+// forgotten in each Settle, so who only rests keeps its share.
+func (p *CPUSuppress) demand(s *Snapshot, u *Use) float64 {
+	forgotten := 0.1 * min(1, s.Elapsed.Seconds()/p.settle().Seconds())
+	p.most[u.ID] = max(u.CPU, p.most[u.ID]*(1-forgotten))
 	if u.CPUMax > 0 && (u.CPU >= 0.9*u.CPUMax || u.Throttled > 0) {
 		return math.Inf(1)
 	}
-	return 1.25 * u.CPU
+	return 1.25 * p.most[u.ID]
 }
 
 // bear is how many CPUs the services can bear to see used, by their own word;
@@ -134,28 +170,44 @@ func (p *CPUSuppress) bear(s *Snapshot, floor float64) (cpus float64, why string
 		worst.ID, worst.Service.Latency, worst.Service.Target, 100*slack)
 }
 
-// divide sets what changed enough to matter.
+// divide gives each its share, if there is a reason to.
 func (p *CPUSuppress) divide(s *Snapshot, ours []*Use, allowance float64, why string) []Correction {
 	cpus := s.Machine.CPUs
+	if p.most == nil {
+		p.most = make(map[string]float64)
+	}
+	maps.DeleteFunc(p.most, func(id string, _ float64) bool { return s.Find(id) == nil })
+	ignore := cmp.Or(p.Ignore, 0.01) * cpus
 	// Together they grow by one step at most.
 	demands, had, limited := make([]float64, len(ours)), 0.0, true
 	for i, u := range ours {
-		demands[i] = demand(u)
+		demands[i] = p.demand(s, u)
 		had += u.CPUMax
 		limited = limited && u.CPUMax > 0
 	}
 	if limited && len(ours) > 0 {
 		allowance = min(allowance, had+cmp.Or(p.Step, 0.1)*cpus)
 	}
-	protected := slices.ContainsFunc(s.Sandboxes, func(u Use) bool { return u.Class != BestEffort })
-	var out []Correction
-	for i, share := range shares(allowance, demands) {
-		u := ours[i]
-		want := share
+	want, sum, lacks := shares(allowance, demands), 0.0, false
+	for i, u := range ours {
 		if u.CPUBase > 0 {
-			want = min(want, u.CPUBase)
+			want[i] = min(want[i], u.CPUBase)
 		}
-		want = max(want, leastCPUs)
+		want[i] = max(want[i], leastCPUs)
+		sum += want[i]
+		lacks = lacks || math.IsInf(demands[i], 1) && want[i] > u.CPUMax+ignore
+	}
+	protected := slices.ContainsFunc(s.Sandboxes, func(u Use) bool { return u.Class != BestEffort })
+	due := !p.begun || !limited || math.Abs(sum-had) > ignore || lacks && s.At-p.divided >= p.settle()
+	p.begun = true
+	if protected {
+		if !due {
+			return nil
+		}
+		p.divided = s.At
+	}
+	var out []Correction
+	for i, u := range ours {
 		c := Correction{Policy: p.Name(), Sandbox: u.ID, Rung: Throttle}
 		switch {
 		case !protected && u.CPUMax == u.CPUBase:
@@ -166,15 +218,15 @@ func (p *CPUSuppress) divide(s *Snapshot, ours []*Use, allowance float64, why st
 			if u.CPUBase > 0 {
 				c.Resources.CPU.Max = cgroups.CPUs(u.CPUBase)
 			}
-		case u.CPUMax > 0 && math.Abs(want-u.CPUMax) < cmp.Or(p.Ignore, 0.01)*cpus:
+		case u.CPUMax > 0 && math.Abs(want[i]-u.CPUMax) < ignore/float64(len(ours)):
 			continue
 		default:
-			if u.CPUMax > 0 && want > u.CPUMax {
+			if u.CPUMax > 0 && want[i] > u.CPUMax {
 				c.Rung = Release
 			}
-			c.Resources.CPU.Max = cgroups.CPUs(want)
-			c.Reason = fmt.Sprintf("%s: %.2f CPUs for all best effort, %.2f for this one", why, allowance, want)
-			c.Expect = Expectation{Figure: FigureCPU, Of: u.ID, Most: 1.1*want + 0.05, Within: 5 * time.Second}
+			c.Resources.CPU.Max = cgroups.CPUs(want[i])
+			c.Reason = fmt.Sprintf("%s: %.2f CPUs for all best effort, %.2f for this one", why, allowance, want[i])
+			c.Expect = Expectation{Figure: FigureCPU, Of: u.ID, Most: 1.1*want[i] + 0.05, Within: 5 * time.Second}
 		}
 		out = append(out, c)
 	}
