@@ -300,3 +300,29 @@ func TestBandwidthNested(t *testing.T) {
 	require.Equal(t, Quota(50*ms, 100*ms), now.CPU.Max)
 	require.Equal(t, WeightOf(100), now.CPU.Weight)
 }
+
+// TestEffectiveCPUs asks which CPUs a group has by its parent, and by itself.
+func TestEffectiveCPUs(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	r := openRoot(t)
+	requireController(t, r, ControllerCPUSet)
+	c := newGroup(t, r, ControllersOf(ControllerCPUSet))
+	_, err := c.Update(t.Context(), Resources{CPUSet: CPUSet{CPUs: DefaultSet()}})
+	require.NoError(t, err)
+	all, err := c.EffectiveCPUs()
+	require.NoError(t, err)
+	require.NotZero(t, all.Len())
+	first := -1
+	for first = range all.Each {
+		break
+	}
+	_, err = c.Update(t.Context(), Resources{CPUSet: CPUSet{CPUs: SetOf(first)}})
+	require.NoError(t, err)
+	one, err := c.EffectiveCPUs()
+	require.NoError(t, err)
+	assert.Equal(t, SetOf(first), one)
+
+	without := newGroup(t, r, ControllersOf(ControllerPIDs))
+	_, err = without.EffectiveCPUs()
+	require.ErrorIs(t, err, ErrNotSupported)
+}

@@ -120,6 +120,11 @@ type IOStats struct {
 type IODeviceStats struct {
 	Device Device `json:"device"`
 	IOCounters
+
+	// Cost is the time of the device that the group's IO has taken, by the
+	// model of io.cost, where that is enabled (see [Root.SetIOCost]). v2 only;
+	// Linux 5.10.
+	Cost Reading[time.Duration] `json:"costNs,omitzero"`
 }
 
 // IOCounters count since the group was made.

@@ -4,6 +4,7 @@ package cgroups
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/parse"
 )
@@ -15,7 +16,7 @@ func (s *IOStats) scan(text []byte) error {
 	zero := ReadingOf[uint64](0)
 	s.Total = IOCounters{zero, zero, zero, zero, zero, zero}
 	var device Device
-	var into *IOCounters
+	var into *IODeviceStats
 	for {
 		var word []byte
 		if word, text = parse.Field(text); len(word) == 0 {
@@ -29,10 +30,15 @@ func (s *IOStats) scan(text []byte) error {
 			continue
 		}
 		if into == nil && !device.IsZero() {
-			into = s.counters(device)
+			into = s.device(device)
 		}
 		if into == nil {
 			continue
+		}
+		if string(key) == "cost.usage" {
+			if err := scanTime(&into.Cost, value, time.Microsecond); err != nil {
+				return err
+			}
 		}
 		if field := into.field(key); field != nil {
 			if err := scanUint(field, value); err != nil {
@@ -60,7 +66,7 @@ func (s *IOStats) scanLegacy(text []byte, ops bool) error {
 		if !ok || device.IsZero() {
 			continue
 		}
-		if field := s.counters(device).fieldLegacy(kind, ops); field != nil {
+		if field := s.device(device).fieldLegacy(kind, ops); field != nil {
 			if err := scanUint(field, line); err != nil {
 				return err
 			}
@@ -69,17 +75,17 @@ func (s *IOStats) scanLegacy(text []byte, ops bool) error {
 	return nil
 }
 
-// counters are those of a device, new ones if it was not met before.
-func (s *IOStats) counters(d Device) *IOCounters {
+// device is what there is of a device, nothing yet if it was not met before.
+func (s *IOStats) device(d Device) *IODeviceStats {
 	for i := range s.Devices {
 		if s.Devices[i].Device == d {
-			return &s.Devices[i].IOCounters
+			return &s.Devices[i]
 		}
 	}
 	var dev *IODeviceStats
 	s.Devices, dev = next(s.Devices)
 	*dev = IODeviceStats{Device: d}
-	return &dev.IOCounters
+	return dev
 }
 
 func (c *IOCounters) field(key []byte) *Reading[uint64] {

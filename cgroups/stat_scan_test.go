@@ -233,8 +233,8 @@ func TestScanIO(t *testing.T) {
 	assert.Equal(t, IOStats{
 		Total: IOCounters{n(11), n(22), n(5), n(33), n(44), n(6)},
 		Devices: []IODeviceStats{
-			{Device{8, 0}, IOCounters{n(1), n(2), n(5), n(3), n(4), n(6)}},
-			{Device{253, 1}, IOCounters{ReadBytes: n(10), WriteBytes: n(20), ReadOps: n(30), WriteOps: n(40)}},
+			{Device{8, 0}, IOCounters{n(1), n(2), n(5), n(3), n(4), n(6)}, ReadingOf(7 * time.Microsecond)},
+			{Device: Device{253, 1}, IOCounters: IOCounters{ReadBytes: n(10), WriteBytes: n(20), ReadOps: n(30), WriteOps: n(40)}},
 		},
 	}, s)
 
@@ -245,8 +245,8 @@ func TestScanIO(t *testing.T) {
 	assert.Equal(t, IOStats{
 		Total: IOCounters{n(1), n(2), n(4), n(14), n(6), n(0)},
 		Devices: []IODeviceStats{
-			{Device{8, 0}, IOCounters{n(1), n(2), n(4), n(5), n(6), Reading[uint64]{}}},
-			{Device{8, 16}, IOCounters{ReadOps: n(9)}},
+			{Device: Device{8, 0}, IOCounters: IOCounters{n(1), n(2), n(4), n(5), n(6), Reading[uint64]{}}},
+			{Device: Device{8, 16}, IOCounters: IOCounters{ReadOps: n(9)}},
 		},
 	}, s)
 }
@@ -266,7 +266,7 @@ func TestStatsReset(t *testing.T) {
 	s.reset()
 	require.NoError(t, s.scan(fileIOStat, []byte("9:9 wbytes=7\n")))
 	s.IO.sum()
-	assert.Equal(t, []IODeviceStats{{Device{9, 9}, IOCounters{WriteBytes: ReadingOf[uint64](7)}}}, s.IO.Devices)
+	assert.Equal(t, []IODeviceStats{{Device: Device{9, 9}, IOCounters: IOCounters{WriteBytes: ReadingOf[uint64](7)}}}, s.IO.Devices)
 	assert.Equal(t, ReadingOf[uint64](0), s.IO.Total.ReadBytes)
 	assert.Empty(t, s.RDMA)
 }
