@@ -16,7 +16,12 @@ import (
 // IOGuard keeps disks for the services: while one of them stalls for IO, the
 // best-effort sandbox that moves the most bytes is limited on the device where it
 // does, further and further; when nobody stalls any more the limits grow and are
-// lifted in the end. It sets rbps and wbps of io.max.
+// lifted in the end. It sets io.max: rbps and wbps and, in the same proportion to
+// what the sandbox did, riops and wiops.
+//
+// Where io.cost is enabled on a device, the kernel knows how much of the device's
+// time each group's IO takes, and who takes the most is limited, as by oomd's
+// kill_by_io_cost: many small reads at random weigh more than one large stream.
 //
 // It lowers fast and raises slowly, as a network's congestion control does, which
 // is what makes it come to rest: down by Down at each snapshot with a stall, up
@@ -40,6 +45,8 @@ type ioKey struct {
 
 type ioLimit struct {
 	seen float64 // bytes a second before it was limited
+	ops  float64 // operations a second then
+	cost float64 // share of the device's time then
 	now  float64
 	calm time.Duration // of snapshots without a stall since the last one with
 }
@@ -71,34 +78,50 @@ func (p *IOGuard) Decide(s *Snapshot) []Correction {
 	return p.raise(s, stall <= limit/2)
 }
 
-// lower limits whoever moves the most bytes.
+// lower limits whoever takes the most of a device's time or, where that is not
+// known, moves the most bytes.
 func (p *IOGuard) lower(s *Snapshot, why, who string) []Correction {
-	var most float64
+	var most DeviceUse
 	var at ioKey
 	for u := range s.running(BestEffort) {
 		for _, d := range u.IO {
-			if rate := d.ReadBytes + d.WriteBytes; rate > most {
-				most, at = rate, ioKey{u.ID, d.Device}
+			if c := cmp.Compare(d.Cost, most.Cost); c > 0 || c == 0 && d.bytes() > most.bytes() {
+				most, at = d, ioKey{u.ID, d.Device}
 			}
 		}
 	}
 	floor := cmp.Or(p.Floor, 1<<20)
-	if most <= floor {
+	if most.bytes() <= floor && most.Cost < leastCost {
 		return nil // it is not they
 	}
 	l := p.limits[at]
 	if l == nil {
-		l = &ioLimit{seen: most, now: most}
+		l = &ioLimit{seen: most.bytes(), ops: most.Ops, cost: most.Cost, now: most.bytes()}
 		p.limits[at] = l
 	}
 	l.calm = 0
-	l.now = max(floor, min(l.now, most)*cmp.Or(p.Down, 0.7))
-	c := p.correction(at, Throttle, cgroups.Bytes(uint64(l.now)))
-	c.Reason = fmt.Sprintf("%s; %s moves the most there, %.1f MiB a second on %s: %.1f from now on",
-		why, at.id, most/(1<<20), at.device, l.now/(1<<20))
+	if l.cost > leastCost {
+		floor = min(floor, l.seen*leastCost/l.cost)
+	}
+	l.now = max(floor, min(l.now, most.bytes())*cmp.Or(p.Down, 0.7))
+	c := p.correction(at, Throttle, l, cgroups.Bytes(uint64(l.now)))
+	does := fmt.Sprintf("%s moves the most there, %.1f MiB a second on %s", at.id, most.bytes()/(1<<20), at.device)
+	if most.Cost > 0 {
+		does = fmt.Sprintf("%s takes the most of %s, %.0f%% of its time for %.1f MiB a second", at.id, at.device, 100*most.Cost, most.bytes()/(1<<20))
+	}
+	c.Reason = fmt.Sprintf("%s; %s: %.1f from now on", why, does, l.now/(1<<20))
 	c.Expect = Expectation{Figure: FigureIOSome, Of: who, Most: cmp.Or(p.Stall, 0.10), Within: 10 * time.Second}
 	return []Correction{c}
 }
+
+func (d *DeviceUse) bytes() float64 { return d.ReadBytes + d.WriteBytes }
+
+// Who takes less of a device's time than leastCost does not disturb, and is left as
+// much; nobody is left fewer operations a second than leastOps.
+const (
+	leastCost = 0.05
+	leastOps  = 10
+)
 
 // raise gives back, after a second of calm.
 func (p *IOGuard) raise(s *Snapshot, calm bool) []Correction {
@@ -121,15 +144,23 @@ func (p *IOGuard) raise(s *Snapshot, calm bool) []Correction {
 			to, word = cgroups.Max(), "no limit"
 			delete(p.limits, at)
 		}
-		c := p.correction(at, Release, to)
+		c := p.correction(at, Release, l, to)
 		c.Reason = fmt.Sprintf("no service has stalled for IO for %v: %s on %s", l.calm, word, at.device)
 		out = append(out, c)
 	}
 	return out
 }
 
-func (p *IOGuard) correction(at ioKey, r Rung, rate cgroups.Limit) Correction {
+func (p *IOGuard) correction(at ioKey, r Rung, l *ioLimit, rate cgroups.Limit) Correction {
 	c := Correction{Policy: p.Name(), Sandbox: at.id, Rung: r}
-	c.Resources.IO.Devices = []cgroups.IODevice{{Device: at.device, ReadBytes: rate, WriteBytes: rate}}
+	d := cgroups.IODevice{Device: at.device, ReadBytes: rate, WriteBytes: rate}
+	if l.ops > 0 && l.seen > 0 {
+		ops := cgroups.Max()
+		if !rate.IsMax() {
+			ops = cgroups.Count(uint64(max(leastOps, l.ops*l.now/l.seen)))
+		}
+		d.ReadOps, d.WriteOps = ops, ops
+	}
+	c.Resources.IO.Devices = []cgroups.IODevice{d}
 	return c
 }

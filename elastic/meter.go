@@ -65,7 +65,7 @@ func (m *Meter) Read() (*Snapshot, error) {
 		} else {
 			c.then, c.now = c.now, c.then
 		}
-		u, err := c.use(s.Elapsed)
+		u, err := c.use(s)
 		switch {
 		case errors.Is(err, cgroups.ErrGone):
 			continue
@@ -107,6 +107,13 @@ func (m *Meter) machine(s *Snapshot) error {
 			s.Machine.Free = min(s.Machine.Free, limit-min(limit, used))
 		}
 	}
+	if p, ok := m.fleet.(Placed); ok {
+		set, err := p.CPUs()
+		if err != nil && !errors.Is(err, cgroups.ErrNotSupported) {
+			return err
+		}
+		s.Machine.CPUSet = set
+	}
 	var stalls [3]cgroups.Pressure
 	for i, r := range []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO} {
 		// A machine without pressure files has no stalls to tell of.
@@ -124,15 +131,19 @@ func (m *Meter) machine(s *Snapshot) error {
 	return nil
 }
 
-// use reads c's target and says what it did since the last time.
-func (c *counted) use(elapsed time.Duration) (Use, error) {
-	t := c.target
+// use reads c's target and says what it did since the snapshot before s.
+func (c *counted) use(s *Snapshot) (Use, error) {
+	t, elapsed := c.target, s.Elapsed
 	if err := t.Stat(c.now); err != nil {
 		return Use{}, err
 	}
 	of := []cgroups.Controller{cgroups.ControllerCPU, cgroups.ControllerMemory}
 	if len(c.now.IO.Devices) > 0 {
 		of = append(of, cgroups.ControllerIO)
+	}
+	placed := t.Class() == BestEffort && !s.Machine.CPUSet.IsZero()
+	if placed {
+		of = append(of, cgroups.ControllerCPUSet)
 	}
 	limits, err := t.Limits(of...)
 	if err != nil {
@@ -145,7 +156,11 @@ func (c *counted) use(elapsed time.Duration) (Use, error) {
 	now, then := c.now, c.then
 	u := Use{ID: t.ID(), Class: t.Class(), Frozen: frozen, Service: t.Service()}
 	u.CPUMax, _ = limits.CPU.Max.CPUs()
-	u.CPUBase, _ = t.Asked().CPU.Max.CPUs()
+	asked := t.Asked()
+	u.CPUBase, _ = asked.CPU.Max.CPUs()
+	if placed {
+		u.CPUSet, u.CPUSetBase = limits.CPUSet.CPUs, asked.CPUSet.CPUs
+	}
 	u.MemoryMax, _ = limits.Memory.Max.Value()
 	low, _ := limits.Memory.Low.Value()
 	least, _ := limits.Memory.Min.Value()
@@ -157,6 +172,7 @@ func (c *counted) use(elapsed time.Duration) (Use, error) {
 		return u, nil
 	}
 	u.CPU = perSecond(duration(then.CPU.Usage), duration(now.CPU.Usage), elapsed)
+	u.System = min(perSecond(duration(then.CPU.System), duration(now.CPU.System), elapsed), u.CPU)
 	throttled := grownTime(then.CPU.ThrottledTime, now.CPU.ThrottledTime)
 	if periods := grown(then.CPU.Periods, now.CPU.Periods); periods > 0 {
 		u.Throttled = min(1, float64(grown(then.CPU.Throttled, now.CPU.Throttled))/float64(periods))
@@ -179,12 +195,15 @@ func devices(then, now *cgroups.Stats, limits cgroups.Resources, elapsed time.Du
 		if i := slices.IndexFunc(then.IO.Devices, func(o cgroups.IODeviceStats) bool { return o.Device == d.Device }); i >= 0 {
 			was = then.IO.Devices[i]
 		} else {
-			was.ReadBytes, was.WriteBytes = cgroups.ReadingOf[uint64](0), cgroups.ReadingOf[uint64](0)
+			zero := cgroups.ReadingOf[uint64](0)
+			was.ReadBytes, was.WriteBytes, was.ReadOps, was.WriteOps = zero, zero, zero, zero
 		}
 		u := DeviceUse{
 			Device:     d.Device,
 			ReadBytes:  float64(grown(was.ReadBytes, d.ReadBytes)) / elapsed.Seconds(),
 			WriteBytes: float64(grown(was.WriteBytes, d.WriteBytes)) / elapsed.Seconds(),
+			Ops:        float64(grown(was.ReadOps, d.ReadOps)+grown(was.WriteOps, d.WriteOps)) / elapsed.Seconds(),
+			Cost:       perSecond(duration(was.Cost), duration(d.Cost), elapsed),
 		}
 		u.Limited = slices.ContainsFunc(limits.IO.Devices, func(l cgroups.IODevice) bool { return l.Device == d.Device })
 		list = append(list, u)

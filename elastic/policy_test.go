@@ -379,6 +379,41 @@ func TestIOGuard(t *testing.T) {
 	assert.Empty(t, p.Decide(shot(222, hog(1000), slow)), "it is not the hog")
 }
 
+// TestIOGuardCost has one sandbox stream and another read at random: where io.cost
+// says what that costs the disk, the second one is limited, in operations too.
+func TestIOGuardCost(t *testing.T) {
+	disk := cgroups.Device{Major: 8}
+	slow := service(1)
+	slow.Stalls.IO.Some = 0.4
+	uses := func(cost float64) []Use {
+		return []Use{
+			{ID: "random", Class: BestEffort, IO: []DeviceUse{{Device: disk, ReadBytes: 512 << 10, Ops: 128, Cost: cost}}},
+			{ID: "stream", Class: BestEffort, IO: []DeviceUse{{Device: disk, ReadBytes: 100 << 20, Ops: 400, Cost: cost / 4}}},
+			slow,
+		}
+	}
+	p := &IOGuard{}
+	for n, want := range []float64{0.7, 0.49} {
+		list := uses(0.8)
+		if n > 0 {
+			list[0].IO[0].ReadBytes *= 0.7
+		}
+		cs := p.Decide(shot(n+1, list...))
+		require.Len(t, cs, 1)
+		require.NoError(t, cs[0].Validate())
+		assert.Equal(t, "random", cs[0].Sandbox)
+		assert.Contains(t, cs[0].Reason, "random takes the most of 8:0, 80% of its time")
+		d := cs[0].Resources.IO.Devices[0]
+		ops, _ := d.ReadOps.Value()
+		assert.InDelta(t, 128*want, float64(ops), 1)
+	}
+	cs := (&IOGuard{}).Decide(shot(1, uses(0)...))
+	require.Len(t, cs, 1)
+	assert.Equal(t, "stream", cs[0].Sandbox, "the bytes count where nothing else is known")
+	ops, _ := cs[0].Resources.IO.Devices[0].WriteOps.Value()
+	assert.EqualValues(t, 280, ops)
+}
+
 // TestPoliciesAreBounded throws nonsense at all policies: whatever they are
 // shown, what they want is valid, and never of somebody above best effort but for
 // more CPU.

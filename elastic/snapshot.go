@@ -29,6 +29,8 @@ type MachineUse struct {
 	CPUs float64 `json:"cpus"` // how many there are for sandboxes
 	CPU  float64 `json:"cpu"`  // how many are busy, with anything
 
+	CPUSet cgroups.Set `json:"cpuset,omitzero"` // which ones sandboxes may use; unset if the fleet is not [Placed]
+
 	Memory   uint64 `json:"memory"`   // bytes there are, or the limit of a [Bounded] fleet if it is less
 	Free     uint64 `json:"free"`     // bytes of it that can be had without swapping: MemAvailable
 	Swap     uint64 `json:"swap"`     // bytes of swap there are
@@ -47,6 +49,12 @@ type Use struct {
 	CPUMax    float64 `json:"cpuMax,omitempty"`    // its cpu.max in CPUs; 0 is none
 	CPUBase   float64 `json:"cpuBase,omitempty"`   // the cpu.max that its owner asked for; 0 is none
 	Throttled float64 `json:"throttled,omitempty"` // share of its quota periods that ended throttled
+	System    float64 `json:"system,omitempty"`    // CPUs in use in the kernel, of CPU
+
+	// CPUSet is cpuset.cpus, of best effort in a fleet that is [Placed], and
+	// CPUSetBase what its owner asked for. The default is the parent's.
+	CPUSet     cgroups.Set `json:"cpuset,omitzero"`
+	CPUSetBase cgroups.Set `json:"cpusetBase,omitzero"`
 
 	Memory    uint64  `json:"memory"`              // bytes charged to it
 	MemoryMax uint64  `json:"memoryMax,omitempty"` // its memory.max; 0 is none
@@ -68,6 +76,8 @@ type DeviceUse struct {
 	Device     cgroups.Device `json:"device"`
 	ReadBytes  float64        `json:"rbps,omitempty"`
 	WriteBytes float64        `json:"wbps,omitempty"`
+	Ops        float64        `json:"iops,omitempty"`    // reads and writes
+	Cost       float64        `json:"cost,omitempty"`    // share of the device's time, where io.cost knows it
 	Limited    bool           `json:"limited,omitempty"` // a limit of io.max is set
 }
 

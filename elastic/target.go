@@ -67,3 +67,10 @@ type Bounded interface {
 	// and could not give back at once; ok is false if there is no limit.
 	Memory() (limit, used uint64, ok bool, err error)
 }
+
+// A Placed fleet has cpusets. A [Meter] asks a Fleet that is one.
+type Placed interface {
+	// CPUs are those that sandboxes may run on. An error that matches
+	// [cgroups.ErrNotSupported] says that there are no cpusets.
+	CPUs() (cgroups.Set, error)
+}
