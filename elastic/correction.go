@@ -221,6 +221,7 @@ type Knob string
 // The knobs that the built-in policies move.
 const (
 	KnobCPUMax Knob = "cpu.max"
+	KnobCPUs   Knob = "cpuset.cpus"
 	KnobIOMax  Knob = "io.max"
 	KnobFreeze Knob = "cgroup.freeze"
 	KnobKill   Knob = "cgroup.kill"

@@ -17,6 +17,7 @@ import (
 var (
 	_ elastic.Fleet   = (*Host)(nil)
 	_ elastic.Bounded = (*Host)(nil)
+	_ elastic.Placed  = (*Host)(nil)
 	_ elastic.Target  = (*Sandbox)(nil)
 )
 
@@ -55,6 +56,9 @@ func (h *Host) Memory() (limit, used uint64, ok bool, err error) {
 	cold, _ := st.Memory.InactiveFile.Value()
 	return limit, used - min(used, cold), true, nil
 }
+
+// CPUs are those that the sandboxes may run on: see [cgroups.Cgroup.EffectiveCPUs].
+func (h *Host) CPUs() (cgroups.Set, error) { return h.Parent().EffectiveCPUs() }
 
 // Class is that of the spec.
 func (s *Sandbox) Class() elastic.Class { return s.c.record.asked().Class }

@@ -4,6 +4,7 @@ package isolation_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -19,9 +20,9 @@ import (
 )
 
 // program is a process that is a child of this test binary.
-func program(t *testing.T, child string) isolation.Process {
+func program(t *testing.T, child string, args ...string) isolation.Process {
 	t.Helper()
-	return spec(t, "any", child).Process
+	return spec(t, "any", child, args...).Process
 }
 
 func TestClassComesWithLimits(t *testing.T) {
@@ -163,6 +164,56 @@ func TestControllerSuppresses(t *testing.T) {
 	st, err = batch.Check(deadline(t))
 	require.NoError(t, err)
 	assert.Empty(t, st.Claims)
+}
+
+// TestControllerConfines has a controller find a best-effort sandbox that is in the
+// kernel most of the time, and keep the last CPU free of it.
+func TestControllerConfines(t *testing.T) {
+	h := open(t)
+	web := started(t, h, isolation.Spec{ID: "web", Class: elastic.LatencyCritical, Process: program(t, "wait")})
+	batch := create(t, h, isolation.Spec{ID: "batch", Class: elastic.BestEffort, Process: program(t, "unmap")})
+	require.NoError(t, batch.Start(deadline(t)))
+	user := create(t, h, isolation.Spec{ID: "user", Class: elastic.BestEffort, Process: program(t, "spin")})
+	require.NoError(t, user.Start(deadline(t)))
+	var made []elastic.Decision
+	ctl, err := elastic.New(h, elastic.Config{
+		Policies:   []elastic.Policy{&elastic.CPUConfine{Calm: time.Millisecond, High: 0.5}},
+		OnDecision: func(d elastic.Decision) { made = append(made, d) },
+	})
+	require.NoError(t, err)
+	step := func() {
+		t.Helper()
+		time.Sleep(testutil.Patience(200 * time.Millisecond)) // v1 counts by the tick
+		require.NoError(t, ctl.Step(context.Background()))
+	}
+	step()
+	step()
+	all, err := h.CPUs()
+	if errors.Is(err, isolation.ErrNotSupported) || err == nil && all.Len() < 2 {
+		assert.Empty(t, made, "there are no cpusets, or there is nothing to choose")
+		return
+	}
+	require.NoError(t, err)
+	require.Len(t, made, 1)
+	assert.Equal(t, elastic.Made, made[0].State, "%v: %s", made[0], made[0].Why)
+	assert.Equal(t, "batch", made[0].Sandbox)
+	cpus, err := batch.Cgroup().EffectiveCPUs()
+	require.NoError(t, err)
+	var last int
+	for last = range all.Each {
+	}
+	assert.False(t, cpus.Contains(last), "%v of %v", cpus, all)
+	assert.True(t, batch.Asked().CPUSet.CPUs.IsZero(), "what its owner asked for stays")
+
+	// With nobody left to protect it is let go.
+	require.NoError(t, web.Destroy(deadline(t)))
+	for range 3 {
+		step()
+	}
+	assert.Equal(t, elastic.Release, made[len(made)-1].Rung, "%v", made)
+	cpus, err = batch.Cgroup().EffectiveCPUs()
+	require.NoError(t, err)
+	assert.Equal(t, all, cpus)
 }
 
 // TestControllerStopsHogs has best-effort hogs creep up on the memory that all

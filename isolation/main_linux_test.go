@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		"view":      childView,
 		"stat":      childStat,
 		"wait":      childWait,
+		"unmap":     childUnmap,
+		"halves":    childHalves,
 		"hog":       childHog,
 		"creep":     childCreep,
 		"forks":     childForks,
@@ -79,6 +81,39 @@ func childWait([]string) int {
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return pause()
+}
+
+// childUnmap is in the kernel nearly all of the time: it maps memory, has it
+// cleared, and gives it back.
+func childUnmap([]string) int {
+	for {
+		b, err := syscall.Mmap(-1, 0, 8<<20, syscall.PROT_READ|syscall.PROT_WRITE,
+			syscall.MAP_PRIVATE|syscall.MAP_ANONYMOUS|syscall.MAP_POPULATE)
+		if err != nil || syscall.Munmap(b) != nil {
+			return 1
+		}
+	}
+}
+
+// childHalves has args[0] MiB of memory, reads one half again and again, and writes
+// a line for each round of that. The other half it never uses again.
+func childHalves(args []string) int {
+	mib, _ := strconv.Atoi(args[0])
+	b := make([]byte, mib<<20)
+	for i := 0; i < len(b); i += 512 {
+		b[i] = byte(i>>9) | 1 // pages that differ
+	}
+	hot, sum := b[:len(b)/2], byte(0)
+	for {
+		for range 8 {
+			for i := 0; i < len(hot); i += 64 {
+				sum += hot[i]
+			}
+		}
+		if _, err := fmt.Println("round", sum); err != nil {
+			return 1
+		}
+	}
 }
 
 // pause waits for a signal. (An empty select ends a program without other

@@ -30,6 +30,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ import (
 // options are what can be chosen.
 type options struct {
 	config isolation.Config
+	ways   []way
 	rounds int
 	phase  time.Duration // how long each way is measured in each round
 	rate   int           // requests a second
@@ -50,6 +52,17 @@ type options struct {
 	hogs   int           // trials with a memory hog, instead of the four ways
 	page   string
 	trace  string
+}
+
+func (o *options) setWays(list string) error {
+	o.ways = nil
+	for name := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(ways, way(name)) {
+			return fmt.Errorf("there is no way %q", name)
+		}
+		o.ways = append(o.ways, way(name))
+	}
+	return nil
 }
 
 func main() {
@@ -67,6 +80,8 @@ func main() {
 	var o options
 	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
+	o.ways = []way{alone, unprotected, static, managed}
+	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic and pinned, separated by commas", o.setWays)
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
 	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
 	flag.IntVar(&o.rate, "rate", 100, "requests a second")

@@ -29,9 +29,10 @@ const (
 	unprotected way = "unprotected"
 	static      way = "static"
 	managed     way = "elastic"
+	pinned      way = "pinned"
 )
 
-var ways = []way{alone, unprotected, static, managed}
+var ways = []way{alone, unprotected, static, managed, pinned}
 
 // stage is the machine with the service on it.
 type stage struct {
@@ -161,13 +162,10 @@ func (s *stage) play(ctx context.Context) ([]outcome, error) {
 		return nil, err
 	}
 	for round := range s.o.rounds {
-		for i := range ways {
+		for i := range s.o.ways {
 			// Another order in each round: whoever comes first is not
 			// always the same.
-			w := ways[(i+round)%len(ways)]
-			if round == 0 {
-				w = ways[i]
-			}
+			w := s.o.ways[(i+round)%len(s.o.ways)]
 			o, err := s.undisturbed(ctx, w)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", w, err)
@@ -297,16 +295,27 @@ func (s *stage) rank(ctx context.Context, w way) error {
 // batch starts the jobs, each in a sandbox.
 func (s *stage) batch(ctx context.Context, w way) error {
 	lines := strings.Split(s.o.batch, ";")
-	for i, args := range lines {
+	for i, line := range lines {
+		args := strings.Fields(line)
+		var pin cgroups.Set
+		if len(args) > 0 && args[0][0] == '@' {
+			var err error
+			if pin, err = cgroups.ParseSet(args[0][1:]); err != nil {
+				return err
+			}
+			args = args[1:]
+		}
 		spec := isolation.Spec{
 			ID:      fmt.Sprintf("batch-%d", i+1),
-			Process: isolation.Process{Args: append([]string{"stress-ng", "--quiet"}, strings.Fields(args)...), Dir: s.dir},
+			Process: isolation.Process{Args: append([]string{"stress-ng", "--quiet"}, args...), Dir: s.dir},
 		}
 		switch w {
 		case static:
 			spec.Resources.CPU.Max = cgroups.CPUs(s.o.static / float64(len(lines)))
 		case managed:
 			spec.Class = elastic.BestEffort
+		case pinned:
+			spec.Class, spec.Resources.CPUSet.CPUs = elastic.BestEffort, pin
 		case alone, unprotected:
 		}
 		sb, err := s.start(ctx, spec, nil)
@@ -333,7 +342,7 @@ func (s *stage) endBatch(ctx context.Context) error {
 func (s *stage) control(ctx context.Context) (stop func() error, err error) {
 	cfg := elastic.Config{
 		Policies: []elastic.Policy{
-			&elastic.CPUSuppress{Share: 1}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
+			&elastic.CPUSuppress{Share: 1}, &elastic.CPUConfine{}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
 		},
 		Period: 500 * time.Millisecond,
 	}

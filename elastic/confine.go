@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package elastic
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+)
+
+// CPUConfine keeps best effort that works in the kernel off some CPUs, so that a
+// service that wakes finds one that it gets at once. A task in user mode gives
+// its CPU up within microseconds; one that unmaps or clears memory in the kernel
+// does so at the end of that, on kernels without full preemption after some
+// milliseconds. What stays in user mode may run everywhere all the same. It sets
+// cpuset.cpus of best-effort sandboxes whose owner did not.
+//
+// That batch work and services have cores of their own is what Heracles does (Lo
+// et al., ISCA 2015), and Koordinator's suppression by cpuset; those do it to all
+// batch work, and this to the part that needs it. CPUs are kept by number, the
+// highest ones, since the lowest usually has the machine's interrupts; threads of
+// one core and caches are not considered.
+//
+// On a machine without cpusets, or with a single CPU, it does nothing.
+//
+// The zero value has the defaults given at each field.
+type CPUConfine struct {
+	High float64       // share of its CPU time in the kernel above which a sandbox is confined; 0 is 0.10
+	Low  float64       // share below which it may go back; 0 is 0.05
+	Calm time.Duration // how long it must be below Low; 0 is 10 s
+	Keep float64       // kept CPUs for each CPU that everybody else uses, rounded up; 0 is 1.25
+
+	kept  int                      // how many CPUs are kept
+	fewer time.Duration            // since when fewer would do; -1 is not at all
+	below map[string]time.Duration // since when a confined sandbox is below Low
+	begun bool
+}
+
+// Name is "cpu-confine".
+func (*CPUConfine) Name() string { return "cpu-confine" }
+
+// Levers is cpuset.cpus of best effort.
+func (*CPUConfine) Levers() []Lever { return []Lever{{BestEffort, KnobCPUs}} }
+
+// idleCPUs is how little of a CPU a sandbox uses that nothing is said of it.
+const idleCPUs = 0.01
+
+// Decide confines who is above High, and lets go who has long been below Low.
+func (p *CPUConfine) Decide(s *Snapshot) []Correction {
+	all := s.Machine.CPUSet
+	if s.Elapsed <= 0 || all.Len() < 2 {
+		return nil
+	}
+	if !p.begun {
+		p.begun, p.fewer = true, -1
+	}
+	p.keep(s)
+	rest := lowest(all, all.Len()-p.kept)
+	below := make(map[string]time.Duration)
+	var out []Correction
+	for u := range s.running(BestEffort) {
+		// Without cpuset.cpus there is none to set, and an owner's is not ours.
+		if u.CPUSet.IsZero() || !u.CPUSetBase.IsZero() {
+			continue
+		}
+		confined := !u.CPUSet.IsDefault() && !covers(u.CPUSet, all)
+		share := 0.0
+		if u.CPU >= idleCPUs {
+			share = u.System / u.CPU
+		}
+		set, why := u.CPUSet, ""
+		switch {
+		case p.kept == 0:
+			if confined {
+				set, why = cgroups.DefaultSet(), "there is nobody else to protect"
+			}
+		case !confined && share >= cmp.Or(p.High, 0.10):
+			set = rest
+			why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, where a service waits for it: it has CPUs %s, and %d are kept for others",
+				100*share, u.CPU, rest, p.kept)
+		case confined && set != rest:
+			set, why = rest, fmt.Sprintf("%d CPUs are kept for others now: it has CPUs %s", p.kept, rest)
+		case confined && u.CPU >= idleCPUs && share < cmp.Or(p.Low, 0.05):
+			since, known := p.below[u.ID]
+			if !known {
+				since = s.At
+			}
+			below[u.ID] = since
+			if s.At-since >= cmp.Or(p.Calm, 10*time.Second) {
+				set = cgroups.DefaultSet()
+				why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, and that is little for %v", 100*share, u.CPU, s.At-since)
+			}
+		}
+		if why == "" {
+			continue
+		}
+		c := Correction{Policy: p.Name(), Sandbox: u.ID, Rung: Throttle, Reason: why}
+		if c.Resources.CPUSet.CPUs = set; set.IsDefault() {
+			c.Rung = Release
+		}
+		out = append(out, c)
+	}
+	p.below = below
+	return out
+}
+
+// keep says how many CPUs are kept now: more at once, fewer after a while.
+func (p *CPUConfine) keep(s *Snapshot) {
+	ours, protected := 0.0, false
+	for i := range s.Sandboxes {
+		if u := &s.Sandboxes[i]; u.Class == BestEffort {
+			ours += u.CPU
+		} else {
+			protected = true
+		}
+	}
+	want := 0
+	if n := s.Machine.CPUSet.Len(); protected {
+		others := min(max(0, s.Machine.CPU-ours), float64(n))
+		want = min(max(1, int(math.Ceil(others*cmp.Or(p.Keep, 1.25)))), n-1)
+	}
+	switch {
+	case want >= p.kept:
+		p.kept, p.fewer = want, -1
+	case p.fewer < 0:
+		p.fewer = s.At
+	case s.At-p.fewer >= cmp.Or(p.Calm, 10*time.Second):
+		p.kept, p.fewer = want, -1
+	}
+}
+
+// lowest is the set of the n lowest members of s.
+func lowest(s cgroups.Set, n int) cgroups.Set {
+	list := make([]int, 0, n)
+	for cpu := range s.Each {
+		if len(list) == n {
+			break
+		}
+		list = append(list, cpu)
+	}
+	return cgroups.SetOf(list...)
+}
+
+// covers reports whether a has all members of b.
+func covers(a, b cgroups.Set) bool {
+	for cpu := range b.Each {
+		if !a.Contains(cpu) {
+			return false
+		}
+	}
+	return true
+}
