@@ -8,6 +8,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/namespaces"
 )
 
@@ -85,9 +86,10 @@ type Launch struct {
 	root       *launch.Root                         // takes the place of Mounts
 	rootMounts func([]Mount) ([]launch.Item, error) // what goes on it, Mounts first
 	stub       *launch.Stub
-	confined   bool // the files are the sandbox's own
-	joined     bool // it enters a running sandbox
-	slave      bool // the machine's later mounts arrive
+	confined   bool             // the files are the sandbox's own
+	entered    *sys.FD          // the first process of the running sandbox that it enters, or nil
+	entering   namespaces.Kinds // which of that one's namespaces
+	slave      bool             // the machine's later mounts arrive
 
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caisson-run/caisson/internal/launch"
@@ -210,7 +211,7 @@ func (b *rootBuilder) add(p string, follow, file bool, t *launch.Tree) {
 	item := launch.Item{Path: p, Follow: follow, Mount: t}
 	if b.own(p) {
 		for i := range p {
-			if dir := p[:i]; p[i] == '/' && b.own(dir) {
+			if dir := p[:i]; p[i] == '/' && b.own(dir) && !b.has(dir) {
 				b.items = append(b.items, launch.Item{Path: dir, Follow: follow, Make: launch.MakeDirectory, Mode: 0o755})
 			}
 		}
@@ -220,6 +221,11 @@ func (b *rootBuilder) add(p string, follow, file bool, t *launch.Tree) {
 		}
 	}
 	b.items = append(b.items, item)
+}
+
+// has reports whether an item makes the directory.
+func (b *rootBuilder) has(dir string) bool {
+	return slices.ContainsFunc(b.items, func(i launch.Item) bool { return i.Path == dir && i.Make == launch.MakeDirectory })
 }
 
 // devices are those that every program may expect. They are bound one by one, and

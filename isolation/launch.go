@@ -41,6 +41,16 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 			File: launch.File{FD: ns.FD(), Path: ns.String()}, Kind: launch.Namespaces(ns.Kind().Flag()),
 		})
 	}
+	if l.entered != nil {
+		first := launch.File{FD: l.entered.Int(), Path: "the first process"}
+		for _, kinds := range [2]launch.Namespaces{
+			launch.Namespaces(l.entering.Flags()) & launch.NewPID, launch.Namespaces(l.entering.Flags()) &^ launch.NewPID,
+		} {
+			if kinds != 0 {
+				s.Join = append(s.Join, launch.Join{File: first, Kind: kinds})
+			}
+		}
+	}
 	s.Unmounts = l.Unmounts
 	if l.slave {
 		s.Propagation = launch.Slave
@@ -97,7 +107,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 func (d *nativeDriver) compile(l *Launch) (p *launch.Program, done func(), err error) {
 	// What is not the caller's must not find the caller's binary; see
 	// internal/launch/stub.go.
-	if l.root != nil || l.joined || l.spec != nil && l.spec.Process.Reaper {
+	if l.root != nil || l.entered != nil || l.spec != nil && l.spec.Process.Reaper {
 		if l.stub, err = d.stub(); err != nil {
 			return nil, nil, err
 		}

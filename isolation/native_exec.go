@@ -32,7 +32,7 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 	}
 	spec := c.Spec.Clone()
 	spec.Process, spec.Process.Reaper = p, false
-	l := &Launch{UnifiedFD: -1, Files: files, spec: &spec, confined: !spec.Root.IsZero(), joined: true}
+	l := &Launch{UnifiedFD: -1, Files: files, spec: &spec, confined: !spec.Root.IsZero(), entered: b.pidfd}
 	if l.Path, err = lookPath(p, &spec.Root); err != nil {
 		return nil, err
 	}
@@ -41,24 +41,12 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 	}
 	l.Args, l.Env, l.Dir = p.Args, p.Env, cmp.Or(p.Dir, "/")
 	l.User, l.NewPrivileges, l.Rlimits, l.Terminal = p.User, p.NewPrivileges, p.Rlimits, p.Terminal
-	defer func() {
-		for _, ns := range l.Join {
-			err = errors.Join(err, ns.Close())
-		}
-	}()
-	kinds := spec.Namespaces.Kinds()
+	l.entering = spec.Namespaces.Kinds()
 	if spec.Network.Mode != "" {
-		kinds = kinds.With(namespaces.KindsOf(namespaces.Network))
+		l.entering = l.entering.With(namespaces.KindsOf(namespaces.Network))
 	}
-	if kinds.Has(namespaces.Time) {
+	if l.entering.Has(namespaces.Time) {
 		return nil, &UnsupportedError{Feature: "exec", Reason: "a time namespace is entered only by a process that shares no memory"}
-	}
-	for kind := range kinds.All() {
-		ns, err := namespaces.OpenPIDFD(b.pidfd.Int(), kind)
-		if err != nil {
-			return nil, err
-		}
-		l.Join = append(l.Join, ns)
 	}
 	join, err := c.Cgroup.Join()
 	if err != nil {
@@ -72,6 +60,9 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 	}
 	defer func() { err = errors.Join(err, restore()) }()
 	e, err := d.exec(ctx, l)
+	if errors.Is(err, syscall.ESRCH) { // its first process has just ended, and cannot be followed
+		err = &StateError{State: StateExited, Reason: "no process runs"}
+	}
 	if err == nil {
 		b.mu.Lock()
 		b.execs = append(slices.DeleteFunc(b.execs, func(e *Exec) bool { return isClosed(e.ended) }), e)

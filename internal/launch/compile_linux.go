@@ -166,7 +166,7 @@ func (p *Program) enter(s *Spec) error {
 			p.pidns, p.crosses = j.FD, true
 			continue
 		}
-		if j.Kind == NewUser {
+		if j.Kind&NewUser != 0 {
 			// Whoever has CAP_SYS_PTRACE in there must not reach the memory
 			// that the child shares with us.
 			p.crosses = true

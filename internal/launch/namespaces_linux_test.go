@@ -202,13 +202,16 @@ func TestJoin(t *testing.T) {
 		want[j.name], err = os.Readlink(path)
 		require.NoError(t, err)
 	}
-	before := dumpable()
-	v, _ := see(t, s)
-	for kind, id := range want {
-		assert.Equal(t, id, v.Namespaces[kind], kind)
+	at := Spec{Join: []Join{{File{first.PIDFD.Int(), "pidfd"}, NewNet | NewUTS | NewIPC | NewMount | NewUser}}}
+	for _, s := range []Spec{s, at} {
+		before := dumpable()
+		v, _ := see(t, s)
+		for kind, id := range want {
+			assert.Equal(t, id, v.Namespaces[kind], kind)
+		}
+		assert.Equal(t, "first", v.Hostname)
+		assert.Equal(t, before, dumpable())
 	}
-	assert.Equal(t, "first", v.Hostname)
-	assert.Equal(t, before, dumpable())
 }
 
 func TestCgroups(t *testing.T) {

@@ -134,7 +134,8 @@ const (
 // /proc/PID/uid_map. Outside is in the caller's user namespace.
 type IDMap struct{ Inside, Outside, Count uint32 }
 
-// Join is an existing namespace to enter: its descriptor and its kind.
+// Join is an existing namespace to enter: its descriptor and its kind. Several
+// kinds are those of a process, whose pidfd it is.
 type Join struct {
 	File
 	Kind Namespaces

@@ -10,11 +10,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -68,8 +66,7 @@ func (s *Stub) Close() error {
 
 // execReport is the pipe by which a stub says that it could not execute its path.
 type execReport struct {
-	read  *os.File
-	write *sys.FD
+	read, write *sys.FD
 }
 
 func newReport() (*execReport, error) {
@@ -77,11 +74,7 @@ func newReport() (*execReport, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	// So that the runtime polls it, and a deadline ends the reading.
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fds[0]), unix.Close(fds[1]))
-	}
-	return &execReport{os.NewFile(uintptr(fds[0]), "report"), sys.NewFD(fds[1])}, nil
+	return &execReport{sys.NewFD(fds[0]), sys.NewFD(fds[1])}, nil
 }
 
 func (r *execReport) close() error { return errors.Join(r.write.Close(), r.read.Close()) }
@@ -89,25 +82,36 @@ func (r *execReport) close() error { return errors.Join(r.write.Close(), r.read.
 // wait returns the child once its stub has executed the path. Otherwise the child
 // is gone.
 func (r *execReport) wait(ctx context.Context, p *Program, c *Child) (*Child, error) {
-	err := r.write.Close()
-	stop := context.AfterFunc(ctx, func() { _ = r.read.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	kill := func() { _ = unix.PidfdSendSignal(c.PIDFD.Int(), unix.SIGKILL, nil, 0) } // it may have ended
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { kill(); close(killed) }) // which ends the reading
 	word := make([]byte, 4)
+	n, err := 0, r.write.Close()
 	if err == nil {
-		_, err = io.ReadFull(r.read, word)
+		n, err = r.readInto(word)
 	}
 	switch {
-	case errors.Is(err, io.EOF):
+	case !stop():
+		<-killed
+		err = ctx.Err()
+	case err == nil && n == 0:
 		return c, nil // closed by execve, or by the end of all that had it, which Wait tells
 	case err == nil:
 		err = syscall.Errno(binary.NativeEndian.Uint32(word))
-	case ctx.Err() != nil:
-		err = ctx.Err()
 	}
-	_ = unix.PidfdSendSignal(c.PIDFD.Int(), unix.SIGKILL, nil, 0) // it may have ended
+	kill()
 	_, _ = c.Wait()
 	last := len(p.steps) - 1
 	return nil, errors.Join(&StepError{Index: last, Step: p.text(last), PID: c.PID, Err: err}, c.PIDFD.Close())
+}
+
+// readInto reads what the stub says, in the one write that it makes, or nothing.
+func (r *execReport) readInto(word []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(r.read.Int(), word); err != unix.EINTR {
+			return n, os.NewSyscallError("read", err)
+		}
+	}
 }
 
 // Close frees what a program that is not started holds. Start does it too.

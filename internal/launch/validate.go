@@ -128,10 +128,12 @@ func (s *Spec) checkNamespaces() error {
 		switch {
 		case j.FD < 0 || j.FD > math.MaxInt32:
 			return bad(at("Join", i), j.FD, errNegative)
-		case j.Kind&allNamespaces != j.Kind || j.Kind == 0 || j.Kind&(j.Kind-1) != 0:
-			wrong = "is not one kind of namespace"
-		case j.Kind == NewTime:
+		case j.Kind&allNamespaces != j.Kind || j.Kind == 0:
+			wrong = "is no kind of namespace"
+		case j.Kind&NewTime != 0:
 			wrong = "setns wants a process that shares its memory with nobody"
+		case j.Kind&NewPID != 0 && j.Kind != NewPID:
+			wrong = "a pid namespace is entered by birth, by itself"
 		case j.Kind == NewPID && s.Namespaces&NewUser != 0:
 			wrong = "is not entered from a new user namespace"
 		case j.Kind&s.Namespaces != 0:

@@ -37,7 +37,7 @@ func TestValidate(t *testing.T) {
 		{"Namespaces", Spec{Namespaces: 1}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: -1}, NewNet}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, 0}}}},
-		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewNet | NewUTS}}}},
+		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewNet | NewPID}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewPID}}, Namespaces: NewUser}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewTime}}}},
 		{"Join[0]", Spec{Join: []Join{{File{FD: 3}, NewNet}}, Namespaces: NewNet}},
