@@ -8,7 +8,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net vm bench bench-check bench-deps fuzz fmt lint deps
+.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net vm bench bench-check bench-deps soak fuzz fmt lint deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -102,10 +102,15 @@ bench-check: ## see that the comparison works
 bench-deps:
 	@need=; for t in gcc:gcc:libc6-dev crun:crun runc:runc; do \
 		command -v $${t%%:*} >/dev/null || need="$$need $$(echo $${t#*:} | tr : ' ')"; done; \
+	[ -e /usr/include/seccomp.h ] || need="$$need libseccomp-dev pkg-config"; \
 	if [ -n "$$need" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		set -x; apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
 	fi
+
+SOAK = 10000
+soak: ## make and destroy SOAK sandboxes, 8 at once, and look what is left behind
+	cd test/bench && go run . -only soak -check -cycles $(SOAK)
 
 FUZZTIME = 10s
 fuzz: ## run every fuzz target for FUZZTIME

@@ -11,9 +11,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
 
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // bundle makes the OCI bundle that stands for what Caisson is asked for, in two
@@ -120,4 +124,50 @@ func library(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("library %s: %w", name, os.ErrNotExist)
+}
+
+// wholeSpec is what a whole container of Caisson's defaults is, in the words of the
+// runtime specification.
+func (p *place) wholeSpec(name, root string) (*specs.Spec, error) {
+	s := p.runtimeSpec(name, root, true)
+	quiet := []string{"nosuid", "noexec", "nodev"}
+	s.Mounts = []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: quiet},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: append([]string{"ro"}, quiet...)},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=755", "size=64k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
+			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", "size=64m"}, quiet...)},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: quiet},
+	}
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = isolation.DefaultMasked(), isolation.DefaultGuarded()
+	calls, err := allowedCalls()
+	if err != nil {
+		return nil, err
+	}
+	refused := uint(unix.EPERM)
+	s.Linux.Seccomp = &specs.LinuxSeccomp{
+		DefaultAction: specs.ActErrno, DefaultErrnoRet: &refused,
+		Syscalls: []specs.LinuxSyscall{{Names: calls, Action: specs.ActAllow}},
+	}
+	return s, nil
+}
+
+// allowedCalls are the names of the system calls that Caisson's filter allows
+// outright, from its source: other filters are made of names.
+func allowedCalls() ([]string, error) {
+	names := []string{"socket", "personality", "clone"} // ours look at arguments
+	for _, file := range []string{"profile_linux.go", "profile_linux_" + runtime.GOARCH + ".go"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "internal", "seccomp", file))
+		if err != nil {
+			return nil, err
+		}
+		list, _, _ := strings.Cut(string(text), "var withCapability")
+		list, _, _ = strings.Cut(list, "var rawIO")
+		for _, m := range regexp.MustCompile(`unix\.SYS_([A-Z0-9_]+)`).FindAllStringSubmatch(list, -1) {
+			names = append(names, strings.ToLower(m[1]))
+		}
+	}
+	return names, nil
 }

@@ -60,6 +60,15 @@ func cycleTable(ctx context.Context, p *place, o options) (t *table, err error) 
 			courses = append(courses, &course{contestant: c, withUser: true})
 		}
 	}
+	rounds, err := o.race(ctx, courses)
+	if err != nil {
+		return nil, err
+	}
+	return judge(list, courses, rounds, heap), nil
+}
+
+// race warms the courses up and runs them in turns, and returns how often.
+func (o options) race(ctx context.Context, courses []*course) (rounds int, err error) {
 	for _, c := range courses {
 		for range 3 { // warm
 			if c.absent == nil {
@@ -68,17 +77,16 @@ func cycleTable(ctx context.Context, p *place, o options) (t *table, err error) 
 		}
 	}
 	order := turns(courses)
-	rounds, begin := 0, time.Now()
-	for ; rounds < o.rounds && time.Since(begin) < o.limit; rounds++ {
+	for begin := time.Now(); rounds < o.rounds && time.Since(begin) < o.limit; rounds++ {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, c := range order {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return rounds, err
 			}
 			c.once(false)
 		}
 	}
-	return judge(list, courses, rounds, heap), nil
+	return rounds, nil
 }
 
 // turns are the courses of one round: those that take a few milliseconds are
@@ -171,32 +179,11 @@ func judge(list []*contestant, courses []*course, rounds, heap int) *table {
 			if c.contestant == nil {
 				continue
 			}
-			r := &row{Name: c.name()}
-			t.Rows = append(t.Rows, r)
-			if len(c.totals) == 0 {
-				r.Absent = "failed"
-				if c.absent != nil {
-					r.Absent = c.absent.Error()
-				} else if c.err != nil {
-					r.Absent = "failed: " + c.err.Error()
-				}
+			r := t.add(c, c.name(), own)
+			if r.Absent != "" || len(own) == 0 {
 				continue
 			}
-			if c.failures > 0 {
-				t.Notes = append(t.Notes, fmt.Sprintf("%s failed %d times: %v", r.Name, c.failures, c.err))
-			}
-			r.Values = spread(c.totals)
-			for i, times := range c.parts {
-				if len(times) > 0 {
-					r.Values[parts[i]] = float64(median(times))
-				}
-			}
-			if len(own) == 0 {
-				continue
-			}
-			ratio := r.Values["median"] / float64(median(own))
-			r.Values["caisson x"] = ratio
-			r.Values["min x"] = r.Values["min"] / float64(quantile(own, 0))
+			ratio := r.Values["caisson x"]
 			over := func(what, floor string) {
 				if totals := find(floor, withUser).totals; len(totals) > 0 {
 					r.Bars = append(r.Bars, atMost(what, r.Values["median"]/float64(median(totals)), 1.15))
@@ -215,4 +202,33 @@ func judge(list []*contestant, courses []*course, rounds, heap int) *table {
 		}
 	}
 	return t
+}
+
+// add makes a row of a course; own are the times to compare with.
+func (t *table) add(c *course, name string, own []time.Duration) *row {
+	r := &row{Name: name}
+	t.Rows = append(t.Rows, r)
+	if len(c.totals) == 0 {
+		r.Absent = "failed"
+		if c.absent != nil {
+			r.Absent = c.absent.Error()
+		} else if c.err != nil {
+			r.Absent = "failed: " + c.err.Error()
+		}
+		return r
+	}
+	if c.failures > 0 {
+		t.Notes = append(t.Notes, fmt.Sprintf("%s failed %d times: %v", name, c.failures, c.err))
+	}
+	r.Values = spread(c.totals)
+	for i, times := range c.parts {
+		if len(times) > 0 {
+			r.Values[parts[i]] = float64(median(times))
+		}
+	}
+	if len(own) > 0 {
+		r.Values["caisson x"] = r.Values["median"] / float64(median(own))
+		r.Values["min x"] = r.Values["min"] / float64(quantile(own, 0))
+	}
+	return r
 }

@@ -23,6 +23,8 @@ type options struct {
 	limit     time.Duration
 	heap      int // MiB
 	sandboxes int
+	cycles    int
+	parallel  int
 	quick     bool
 	check     bool
 	json      bool
@@ -33,9 +35,11 @@ type options struct {
 
 // workers are what this program is when it is started as a contestant.
 var workers = map[string]func(args []string) error{
-	"embedder": embedder,
-	"command":  command,
-	"fleet":    fleet,
+	"embedder":  embedder,
+	"command":   command,
+	"container": container,
+	"soak":      soak,
+	"fleet":     fleet,
 }
 
 func main() {
@@ -51,10 +55,12 @@ func main() {
 	flag.DurationVar(&o.limit, "limit", 2*time.Minute, "when to stop the rounds of the first table")
 	flag.IntVar(&o.heap, "heap", 4096, "resident heap, in MiB, of the embedders with a large one; less if the machine has not four times that free")
 	flag.IntVar(&o.sandboxes, "sandboxes", 1000, "sandboxes in the last table")
+	flag.IntVar(&o.cycles, "cycles", 200, "sandboxes that the soak makes and destroys")
+	flag.IntVar(&o.parallel, "parallel", 8, "how many of them at once")
 	flag.BoolVar(&o.quick, "quick", false, "only see that everything works: small heaps, few sandboxes")
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
-	flag.StringVar(&o.only, "only", "", "one table: cycle, stat, update, foreign, fleet, notice or network")
+	flag.StringVar(&o.only, "only", "", "one table: cycle, container, exec, stat, update, foreign, fleet, notice, network or soak")
 	flag.StringVar(&o.rows, "rows", "", "only the contestants whose names match this regular expression, where they are many")
 	flag.Parse()
 	if o.rows != "" {
@@ -94,7 +100,7 @@ func run(ctx context.Context, o options) (err error) {
 		name string
 		run  func(context.Context, *place, options) (*table, error)
 	}{
-		{"cycle", cycleTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"notice", noticeTable}, {"network", networkTable},
+		{"cycle", cycleTable}, {"container", containerTable}, {"exec", execTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"notice", noticeTable}, {"network", networkTable}, {"soak", soakTable},
 	} {
 		if o.only != "" && o.only != section.name {
 			continue
