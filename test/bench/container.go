@@ -53,13 +53,7 @@ func execTable(ctx context.Context, p *place, o options) (*table, error) {
 
 func (p *place) wholeTable(ctx context.Context, o options, further bool) (t *table, err error) {
 	list, err := p.wholeContestants(o, further)
-	defer func() {
-		for _, c := range list {
-			if c.worker != nil {
-				err = errors.Join(err, c.worker.stop())
-			}
-		}
-	}()
+	defer func() { err = errors.Join(err, stop(list)) }()
 	if err != nil {
 		return nil, err
 	}

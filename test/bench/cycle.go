@@ -43,13 +43,7 @@ var parts = [4]string{"create", "start", "wait", "destroy"}
 // cycleTable compares create, start, wait and destroy.
 func cycleTable(ctx context.Context, p *place, o options) (t *table, err error) {
 	list, heap, err := p.contestants(ctx, o)
-	defer func() {
-		for _, c := range list {
-			if c.worker != nil {
-				err = errors.Join(err, c.worker.stop())
-			}
-		}
-	}()
+	defer func() { err = errors.Join(err, stop(list)) }()
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +59,17 @@ func cycleTable(ctx context.Context, p *place, o options) (t *table, err error) 
 		return nil, err
 	}
 	return judge(list, courses, rounds, heap), nil
+}
+
+// stop ends the workers.
+func stop(list []*contestant) error {
+	var errs []error
+	for _, c := range list {
+		if c.worker != nil {
+			errs = append(errs, c.worker.stop())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // race warms the courses up and runs them in turns, and returns how often.
