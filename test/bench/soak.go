@@ -107,7 +107,7 @@ func soak(args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, host.Remove(ctx), host.Close()) }()
 	s := &soaking{host: host, root: *root, group: *name, state: *state}
-	s.run(ctx, 4**parallel, *parallel) // so that what is made once is not counted
+	s.run(ctx, 64**parallel, *parallel) // so that what is made once is not counted
 	if s.failures > 0 {
 		return s.first
 	}
