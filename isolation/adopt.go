@@ -180,8 +180,7 @@ func (s *Sandbox) Release(ctx context.Context, limits Limits) error {
 			return err
 		}
 		if limits == RestoreLimits {
-			err := s.host.adopted.restore(ctx, s.c)
-			if err != nil && !errors.Is(err, cgroups.ErrGone) {
+			if err := s.restore(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
 				return err
 			}
 		}
@@ -191,6 +190,27 @@ func (s *Sandbox) Release(ctx context.Context, limits Limits) error {
 		return nil
 	}
 	return err
+}
+
+// restore takes back every limit that was changed since the container was adopted,
+// all of them or none. The caller has its turn.
+func (s *Sandbox) restore(ctx context.Context) error {
+	back, err := s.host.adopted.found(s.c)
+	if err != nil || back.IsZero() {
+		return err
+	}
+	was, err := s.was(back)
+	if err != nil {
+		return err
+	}
+	before := s.c.Spec.Resources
+	if err := s.c.record.add(entry{Update: &back, Was: &was}); err != nil {
+		return err
+	}
+	if _, err := s.c.Cgroup.Update(ctx, back); err != nil {
+		return errors.Join(err, s.c.record.add(entry{Updated: &before}))
+	}
+	return nil
 }
 
 // forget lets go of what an adopted sandbox holds, and of its record. The

@@ -313,11 +313,11 @@ func (d *adoptedDriver) Check(_ context.Context, c *Container) (Status, error) {
 	return st, nil
 }
 
-// restore takes back every limit that was changed since c was adopted.
-func (d *adoptedDriver) restore(ctx context.Context, c *Container) error {
+// found is what the limits that were changed since c was adopted were then.
+func (d *adoptedDriver) found(c *Container) (back cgroups.Resources, err error) {
 	a, err := adoptionOf(c)
 	if err != nil {
-		return err
+		return back, err
 	}
 	changed := c.Spec.Resources
 	if changed.CPU.Idle != cgroups.Keep && !a.saved.Found.CPU.Weight.IsZero() {
@@ -325,10 +325,9 @@ func (d *adoptedDriver) restore(ctx context.Context, c *Container) error {
 	}
 	back, unknown := a.saved.Found.Only(changed)
 	if len(unknown) > 0 {
-		return &UnsupportedError{Feature: "restoring " + strings.Join(unknown, ", "), Reason: "the kernel did not tell what it was"}
+		return back, &UnsupportedError{Feature: "restoring " + strings.Join(unknown, ", "), Reason: "the kernel did not tell what it was"}
 	}
-	_, err = c.Cgroup.Update(ctx, back)
-	return err
+	return back, nil
 }
 
 // Plan is what Update would write to the group.

@@ -140,7 +140,12 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		if s.c.Cgroup == nil {
 			return s.lacks("kill")
 		}
-		return s.noted("kill", s.c.Cgroup.Kill(ctx))
+		intent := entry{Act: actKill}
+		// Without cgroup.kill the group may not fork meanwhile.
+		if was, err := s.was(cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(0)}}); err == nil && !was.IsZero() {
+			intent.Was = &was
+		}
+		return s.noted("kill", s.during(intent, func() error { return s.c.Cgroup.Kill(ctx) }))
 	})
 }
 

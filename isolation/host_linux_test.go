@@ -178,19 +178,25 @@ func unmark(t *testing.T, cfg isolation.Config, id string) {
 	require.NoError(t, syscall.Removexattr(fmt.Sprintf("/proc/self/fd/%d", g.FD()), "trusted.caisson.sandbox"))
 }
 
-// someTree is the directory of id in a mounted tree.
-func someTree(t *testing.T, cfg isolation.Config, id string) string {
+// treesOf are the directories of a sandbox's group in the trees that have it.
+func treesOf(t *testing.T, cfg isolation.Config, id string) (dirs []string) {
 	t.Helper()
 	mounts, err := testutil.CgroupMounts()
 	require.NoError(t, err)
 	for _, m := range mounts {
 		dir := filepath.Join(m.Path, cfg.Parent, id)
 		if _, err := os.Stat(dir); err == nil {
-			return dir
+			dirs = append(dirs, dir)
 		}
 	}
-	t.Fatalf("no tree has %s/%s", cfg.Parent, id)
-	return ""
+	require.NotEmpty(t, dirs, "no tree has %s/%s", cfg.Parent, id)
+	return dirs
+}
+
+// someTree is one of them.
+func someTree(t *testing.T, cfg isolation.Config, id string) string {
+	t.Helper()
+	return treesOf(t, cfg, id)[0]
 }
 
 func TestHalfMadeIsRemoved(t *testing.T) {

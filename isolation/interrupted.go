@@ -4,9 +4,12 @@ package isolation
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // interrupted is an update that was begun and not ended: what it was to write,
@@ -43,10 +46,40 @@ func (s *Sandbox) was(r cgroups.Resources) (was cgroups.Resources, err error) {
 	return now.Pick(open...).Merge(was), nil
 }
 
+// reshape is a change of the limits of one interface that was begun.
+type reshape struct {
+	Interface int             `json:"interface"` // of the spec's
+	Bandwidth netns.Bandwidth `json:"bandwidth"` // what was to be set
+}
+
+// act is a change of whether the processes run.
+type act string
+
+const (
+	actFreeze act = "freeze"
+	actThaw   act = "thaw"
+	actKill   act = "kill"
+	actDone   act = "done"
+)
+
+// conclude ends what an earlier process has begun and not ended: nothing stays half
+// done. It reports what it did, "" if there was nothing to do. The caller has its
+// turn.
+func (s *Sandbox) conclude(ctx context.Context) (did string, err error) {
+	var all []string
+	for _, part := range []func(context.Context) (string, error){s.takeBack, s.unshape, s.finishAct} {
+		did, perr := part(ctx)
+		err = errors.Join(err, perr)
+		if did != "" {
+			all = append(all, did)
+		}
+	}
+	return strings.Join(all, ", and "), err
+}
+
 // takeBack undoes an update whose process died in the middle of it, so that all
 // its limits are the old ones. If one of them is not known, all become the new
-// ones. It reports what it did, "" if there was nothing to do. The caller has its
-// turn.
+// ones.
 func (s *Sandbox) takeBack(ctx context.Context) (did string, err error) {
 	cut := s.c.record.cutOff()
 	if cut == nil {
@@ -78,4 +111,74 @@ func (s *Sandbox) takeBack(ctx context.Context) (did string, err error) {
 	}
 	s.c.Spec.Resources = *e.Updated
 	return did, nil
+}
+
+// unshape is takeBack for the limits of a network.
+func (s *Sandbox) unshape(ctx context.Context) (did string, err error) {
+	cut, _ := s.c.record.begun()
+	d, ok := s.driver.(Networker)
+	if cut == nil || !ok {
+		return "", nil
+	}
+	now := s.c.record.current().Network
+	all := d.Interfaces(s.c)
+	if cut.Interface < 0 || cut.Interface >= min(len(all), len(now.Interfaces)) {
+		return "", &StateError{State: StateCreated, Reason: "the network limits that were cut off are of an interface that it has not"}
+	}
+	back := undoing(cut.Bandwidth, now.Interfaces[cut.Interface].Bandwidth)
+	if err := d.UpdateNetwork(ctx, s.c, all[cut.Interface].Name, back); err != nil {
+		return "", err
+	}
+	return "network limits that were cut off were taken back", s.c.record.add(entry{Network: &now})
+}
+
+// during runs do between two lines of the record, so that what it does is ended
+// should this process die meanwhile. A full disk keeps nobody from it.
+func (s *Sandbox) during(intent entry, do func() error) error {
+	begun := s.c.record.add(intent) == nil
+	err := do()
+	if begun {
+		err = errors.Join(err, s.c.record.add(entry{Act: actDone}))
+	}
+	return err
+}
+
+// finishAct leaves the processes running if they were being frozen or thawed, and
+// ends those that were being killed.
+func (s *Sandbox) finishAct(ctx context.Context) (did string, err error) {
+	_, begun := s.c.record.begun()
+	switch begun {
+	case "":
+		return "", nil
+	case actKill:
+		did, err = "a kill that was cut off was finished", s.killOn(ctx)
+	case actFreeze:
+		did = "a freeze that was cut off was taken back"
+	default:
+		did = "a thaw that was cut off was finished"
+	}
+	if d, ok := s.driver.(Freezer); ok && err == nil {
+		err = d.Thaw(ctx, s.c)
+	}
+	if err != nil {
+		return "", err
+	}
+	return did, s.c.record.add(entry{Act: actDone})
+}
+
+// killOn finishes a kill, which may have left the group without a right to fork.
+func (s *Sandbox) killOn(ctx context.Context) error {
+	if s.c.Cgroup == nil {
+		return s.lacks("kill")
+	}
+	if err := s.c.Cgroup.Kill(ctx); err != nil {
+		return err
+	}
+	d, ok := s.driver.(Updater)
+	limit := s.c.record.beforeKill().Merge(s.c.record.current().Resources.Pick("pids.max"))
+	if !ok || limit.IsZero() {
+		return nil
+	}
+	_, err := d.Update(ctx, s.c, limit, cgroups.UpdateConfig{})
+	return err
 }

@@ -49,24 +49,36 @@ func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwi
 		after := before.Clone()
 		in := &after.Interfaces[at]
 		in.Bandwidth = in.Bandwidth.Merge(b)
-		if err := d.UpdateNetwork(ctx, s.c, name, b); err != nil {
+		if err := s.c.record.add(entry{Reshape: &reshape{Interface: at, Bandwidth: b}}); err != nil {
 			return err
+		}
+		if err := d.UpdateNetwork(ctx, s.c, name, b); err != nil {
+			return errors.Join(err, s.c.record.add(entry{Network: &before}))
 		}
 		if err := s.c.record.add(entry{Network: &after}); err != nil {
 			// Not acknowledged, so a later host would go back: so does this one.
-			back := netns.Bandwidth{Egress: netns.Unlimited(), Ingress: netns.Unlimited()}
-			if b.Egress.IsZero() {
-				back.Egress = netns.Limit{}
-			}
-			if b.Ingress.IsZero() {
-				back.Ingress = netns.Limit{}
-			}
-			back = back.Merge(before.Interfaces[at].Bandwidth)
-			return errors.Join(err, d.UpdateNetwork(context.WithoutCancel(ctx), s.c, name, back))
+			_, uerr := s.unshape(context.WithoutCancel(ctx))
+			return errors.Join(err, uerr)
 		}
 		s.c.Spec.Network = after
 		return s.noted("update network", nil)
 	})
+}
+
+// undoing is what makes the limits that b sets what before has.
+func undoing(b, before netns.Bandwidth) (back netns.Bandwidth) {
+	for _, l := range []struct{ set, before, back *netns.Limit }{
+		{&b.Egress, &before.Egress, &back.Egress}, {&b.Ingress, &before.Ingress, &back.Ingress},
+	} {
+		switch {
+		case l.set.IsZero():
+		case l.before.IsZero():
+			*l.back = netns.Unlimited()
+		default:
+			*l.back = *l.before
+		}
+	}
+	return back
 }
 
 func interfaceNamed(all []netns.Attached, name string) int {

@@ -45,7 +45,13 @@ type entry struct {
 	// Layers are written with the intent and once more when it is done.
 	Layers *layers `json:"layers,omitempty"`
 
-	Network *netns.Spec `json:"network,omitempty"` // with the limits that hold since
+	// Reshape is the intent to change a network's limits; Network is what holds
+	// since.
+	Reshape *reshape    `json:"reshape,omitempty"`
+	Network *netns.Spec `json:"network,omitempty"`
+
+	// Act is the intent to change whether processes run, or the end of that.
+	Act act `json:"act,omitzero"`
 
 	Driver json.RawMessage `json:"driver,omitempty"`
 }
@@ -59,11 +65,15 @@ type record struct {
 	first   Spec // as asked for at first
 	spec    Spec // with the resources that were acknowledged since
 	phase   phase
+	short   int64 // bytes of the log when it was one line last
 	driver  json.RawMessage
-	next    *unsaved     // becomes driver with the next line; nil: nothing
-	cut     *interrupted // an update was begun and not ended
-	updates uint64       // how many have ended
-	layers  layers       // who holds which knobs; zero if nobody does
+	next    *unsaved          // becomes driver with the next line; nil: nothing
+	cut     *interrupted      // an update was begun and not ended
+	updates uint64            // how many have ended
+	layers  layers            // who holds which knobs; zero if nobody does
+	reshape *reshape          // a change of network limits was begun and not ended
+	act     act               // was begun and not ended; empty: none
+	forks   cgroups.Resources // pids.max before the last kill, if no line tells of it
 }
 
 func newRecord(spec Spec, boot string, now time.Time) *record {
@@ -135,8 +145,21 @@ func (r *record) apply(e entry) error {
 	if e.Layers != nil {
 		r.layers = *e.Layers
 	}
+	if e.Reshape != nil {
+		r.reshape = e.Reshape
+	}
 	if e.Network != nil {
-		r.spec.Network = *e.Network
+		r.spec.Network, r.reshape = *e.Network, nil
+	}
+	switch e.Act {
+	case "":
+	case actDone:
+		r.act = ""
+	default:
+		r.act, r.forks = e.Act, cgroups.Resources{}
+		if e.Was != nil {
+			r.forks = *e.Was
+		}
 	}
 	if e.Driver != nil {
 		r.driver = e.Driver
@@ -168,6 +191,36 @@ func (r *record) append(e entry) error {
 	}
 	r.next = nil
 	return r.apply(e)
+}
+
+// longRecord is how long a record may become, in bytes, before its lines are made
+// one: an agent that claims knobs again and again adds a megabyte a day.
+const longRecord = 64 << 10
+
+// shorten makes one line of many. The caller has its turn. On a full disk they stay
+// as they are.
+func (r *record) shorten() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.log == nil || r.log.Size() < max(longRecord, 4*r.short) {
+		return
+	}
+	if r.phase != phaseCreated || r.cut != nil || r.reshape != nil || r.act != "" {
+		return // what was begun and not ended is told by several lines
+	}
+	all := entry{
+		Version: recordVersion, Boot: r.boot, Spec: &r.first, At: r.created, Phase: r.phase,
+		Updated: &r.spec.Resources, Driver: r.driver,
+	}
+	if len(r.layers.Claims) > 0 {
+		all.Layers = &r.layers
+	}
+	if !r.spec.Network.IsZero() {
+		all.Network = &r.spec.Network
+	}
+	if r.log.Replace(all) == nil {
+		r.short = r.log.Size()
+	}
 }
 
 func (r *record) save(v any) error {
@@ -223,6 +276,7 @@ func (r *record) replace(other *record) error {
 	old := r.log
 	r.log, r.spec, r.phase, r.driver = other.log, other.spec, other.phase, other.driver
 	r.cut, r.updates, r.layers = other.cut, other.updates, other.layers
+	r.reshape, r.act, r.forks = other.reshape, other.act, other.forks
 	return old.Close()
 }
 
@@ -256,6 +310,21 @@ func (r *record) cutOff() *interrupted {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.cut
+}
+
+// begun are the change of network limits and the act that were begun and not
+// ended; nil and empty if there are none.
+func (r *record) begun() (*reshape, act) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reshape, r.act
+}
+
+// beforeKill is the pids.max before the last kill, if no line tells of it.
+func (r *record) beforeKill() cgroups.Resources {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.forks
 }
 
 func (r *record) at() phase {

@@ -34,8 +34,14 @@ func (e entry) MarshalJSON() ([]byte, error) {
 	if e.Layers != nil {
 		o.Any("layers", e.Layers)
 	}
+	if e.Reshape != nil {
+		o.Any("reshape", e.Reshape)
+	}
 	if e.Network != nil {
 		o.Any("network", e.Network)
+	}
+	if e.Act != "" {
+		o.Text("act", string(e.Act))
 	}
 	if len(e.Driver) > 0 {
 		o.Raw("driver", e.Driver)

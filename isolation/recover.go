@@ -187,9 +187,9 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 	}
 	reason := lost + "it is whole"
 	if err == nil {
-		if did, uerr := s.takeBack(ctx); uerr != nil {
+		if did, uerr := s.conclude(ctx); uerr != nil {
 			// Check tells which limits are not what they were.
-			reason += ", and an update that was cut off could not be taken back: " + uerr.Error()
+			reason += ", and a change that was cut off could not be ended: " + uerr.Error()
 		} else if did != "" {
 			reason += ", and " + did
 		}

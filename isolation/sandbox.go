@@ -108,9 +108,10 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 		if err := s.refresh(); err != nil {
 			return err
 		}
+		s.c.record.shorten()
 		if s.host.cfg.Shared && op != "destroy" {
 			// Who holds the turn now has found what another process left.
-			if _, err := s.takeBack(ctx); err != nil {
+			if _, err := s.conclude(ctx); err != nil {
 				return err
 			}
 		}
@@ -223,7 +224,11 @@ func (s *Sandbox) Freeze(ctx context.Context) error {
 		if !ok {
 			return s.lacks("freeze")
 		}
-		return s.noted("freeze", d.Freeze(ctx, s.c))
+		if st, err := s.driver.Check(ctx, s.c); err == nil && st.Frozen {
+			return s.noted("freeze", d.Freeze(ctx, s.c)) // there is nothing to take back
+		}
+		err := s.during(entry{Act: actFreeze}, func() error { return d.Freeze(ctx, s.c) })
+		return s.noted("freeze", err)
 	})
 }
 
@@ -234,7 +239,7 @@ func (s *Sandbox) Thaw(ctx context.Context) error {
 		if !ok {
 			return s.lacks("thaw")
 		}
-		return s.noted("thaw", d.Thaw(ctx, s.c))
+		return s.noted("thaw", s.during(entry{Act: actThaw}, func() error { return d.Thaw(ctx, s.c) }))
 	})
 }
 

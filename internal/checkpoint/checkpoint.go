@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,10 +82,11 @@ func (d *Dir) Names() ([]string, error) {
 type Log struct {
 	path string
 	fd   *sys.FD // not an os.File: whose making and closing takes longer than the writing
+	size int64   // as far as this process knows
 }
 
 // Create makes the log called name with its first line. It fails with an error
-// that wraps [fs.ErrExist] if there is one already, whoever made it, so that of
+// that wraps [os.ErrExist] if there is one already, whoever made it, so that of
 // two creators exactly one wins.
 func (d *Dir) Create(name string, first any) (*Log, error) {
 	line, err := encode(first)
@@ -127,6 +127,7 @@ func (l *Log) write(b []byte) (n int, err error) {
 			return n, &os.PathError{Op: "write", Path: l.path, Err: err}
 		default:
 			n += m
+			l.size += int64(m)
 		}
 	}
 	return n, nil
@@ -160,6 +161,7 @@ func (d *Dir) Load(name string, each func(line []byte) error) (*Log, error) {
 			return corrupt(0, err)
 		}
 	}
+	l.size = int64(len(whole))
 	n := 0
 	for line := range bytes.Lines(whole) {
 		n++
@@ -212,11 +214,15 @@ func (l *Log) Append(v any) error {
 		return err
 	}
 	n, err := l.write(line)
+	var st syscall.Stat_t
 	if err == nil {
-		return nil
+		if serr := syscall.Fstat(l.fd.Int(), &st); serr != nil || st.Nlink > 0 {
+			return nil
+		}
+		return l.again(line)
 	}
+	l.size -= int64(n)
 	if n > 0 {
-		var st syscall.Stat_t
 		if serr := syscall.Fstat(l.fd.Int(), &st); serr == nil {
 			err = errors.Join(err, syscall.Ftruncate(l.fd.Int(), st.Size-int64(n)))
 		}
@@ -224,13 +230,69 @@ func (l *Log) Append(v any) error {
 	return err
 }
 
-// Remove deletes the file and closes the log. A file that is gone is nil.
-func (l *Log) Remove() error {
-	err := os.Remove(l.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+// again adds a line to the log that another process has put in the place of this
+// one. A log that was removed stays so.
+func (l *Log) again(line []byte) error {
+	name := strings.TrimSuffix(filepath.Base(l.path), suffix)
+	now, err := (&Dir{path: filepath.Dir(l.path)}).open(name, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return errors.Join(err, l.Close())
+	if err == nil {
+		_, err = now.write(line)
+		err = errors.Join(err, now.Close())
+	}
+	return err
+}
+
+// Size is how many bytes the log has, as far as this process knows.
+func (l *Log) Size() int64 { return l.size }
+
+// Replace makes v the only line, at once: who reads meanwhile, and whoever comes
+// after a crash, finds either all the old lines or the new one. If it fails, the log
+// is as before. Lines that other processes add meanwhile are kept; two must not
+// replace at the same time.
+func (l *Log) Replace(v any) (err error) {
+	line, err := encode(v)
+	if err != nil {
+		return err
+	}
+	path := l.path + renewed
+	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_CREAT|syscall.O_TRUNC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	next := &Log{path: path, fd: sys.NewFD(fd)}
+	if _, err = next.write(line); err == nil {
+		err = os.Rename(path, l.path)
+	}
+	if err != nil {
+		return errors.Join(err, next.Remove())
+	}
+	old := &Log{path: l.path, fd: l.fd}
+	known := l.size
+	l.fd, l.size = next.fd, next.size
+	// Who writes to the old one from now on sees that it has no name any more.
+	data, err := old.read()
+	if err == nil && int64(len(data)) > known {
+		_, err = l.write(data[known : bytes.LastIndexByte(data, '\n')+1])
+	}
+	return errors.Join(err, old.Close())
+}
+
+// renewed ends the name of a log that is about to replace another.
+const renewed = ".new"
+
+// Remove deletes the file, with what a crash in Replace has left, and closes the
+// log. A file that is gone is nil.
+func (l *Log) Remove() error {
+	var errs []error
+	for _, path := range []string{l.path, l.path + renewed} {
+		if err := syscall.Unlink(path); err != nil && err != syscall.ENOENT {
+			errs = append(errs, &os.PathError{Op: "remove", Path: path, Err: err})
+		}
+	}
+	return errors.Join(append(errs, l.Close())...)
 }
 
 // Close frees the descriptor; the file stays. Closing twice is nil.
