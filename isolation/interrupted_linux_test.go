@@ -3,6 +3,7 @@
 package isolation_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -144,28 +145,30 @@ func rates(t *testing.T, cfg isolation.Config, box *isolation.Sandbox) (egress, 
 // (fault 2).
 func TestUpdateNetworkCutOffIsTakenBack(t *testing.T) {
 	for _, shared := range []bool{false, true} {
-		cfg, _ := networked(t)
-		cfg.Shared = shared
-		h := must(isolation.Open(deadline(t), cfg))
-		s := routed(t, "web")
-		s.Network.Interfaces[0].Bandwidth.Ingress = netns.Limit{}
-		box := create(t, h, s)
-		require.NoError(t, box.UpdateNetwork(deadline(t), "", netns.Bandwidth{Egress: netns.BitsPerSecond(2e8)}))
-		both := netns.Bandwidth{Egress: netns.BitsPerSecond(5e7), Ingress: netns.BitsPerSecond(5e7)}
-		require.NoError(t, box.UpdateNetwork(deadline(t), "", both))
-		egress, ingress := rates(t, cfg, box)
-		require.Equal(t, []uint64{5e7, 5e7}, []uint64{egress, ingress})
-		require.NoError(t, h.Close())
-		forgetLast(t, cfg, "web", 1)
+		t.Run(fmt.Sprintf("shared %v", shared), func(t *testing.T) {
+			cfg, _ := networked(t)
+			cfg.Shared = shared
+			h := must(isolation.Open(deadline(t), cfg))
+			s := routed(t, "web")
+			s.Network.Interfaces[0].Bandwidth.Ingress = netns.Limit{}
+			box := create(t, h, s)
+			require.NoError(t, box.UpdateNetwork(deadline(t), "", netns.Bandwidth{Egress: netns.BitsPerSecond(2e8)}))
+			both := netns.Bandwidth{Egress: netns.BitsPerSecond(5e7), Ingress: netns.BitsPerSecond(5e7)}
+			require.NoError(t, box.UpdateNetwork(deadline(t), "", both))
+			egress, ingress := rates(t, cfg, box)
+			require.Equal(t, []uint64{5e7, 5e7}, []uint64{egress, ingress})
+			require.NoError(t, h.Close())
+			forgetLast(t, cfg, "web", 1)
 
-		h = openWith(t, cfg)
-		require.Len(t, h.Recovered(), 1)
-		assert.Contains(t, h.Recovered()[0].String(), "adopted: it is whole, and network limits that were cut off were taken back")
-		box = must(h.Sandbox(deadline(t), "web"))
-		egress, ingress = rates(t, cfg, box)
-		assert.Equal(t, []uint64{2e8, 0}, []uint64{egress, ingress})
-		assert.Equal(t, netns.BitsPerSecond(2e8), box.Spec().Network.Interfaces[0].Bandwidth.Egress)
-		assert.True(t, box.Spec().Network.Interfaces[0].Bandwidth.Ingress.IsZero())
+			h = openWith(t, cfg)
+			require.Len(t, h.Recovered(), 1)
+			assert.Contains(t, h.Recovered()[0].String(), "adopted: it is whole, and network limits that were cut off were taken back")
+			box = must(h.Sandbox(deadline(t), "web"))
+			egress, ingress = rates(t, cfg, box)
+			assert.Equal(t, []uint64{2e8, 0}, []uint64{egress, ingress})
+			assert.Equal(t, netns.BitsPerSecond(2e8), box.Spec().Network.Interfaces[0].Bandwidth.Egress)
+			assert.True(t, box.Spec().Network.Interfaces[0].Bandwidth.Ingress.IsZero())
+		})
 	}
 }
 

@@ -356,7 +356,7 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 		}
 	}
 	if b.saved.Starting && b.saved.PID == 0 {
-		if err := b.findStarted(c.Cgroup); err != nil {
+		if err := d.findStarted(ctx, c.Cgroup, b); err != nil {
 			return err
 		}
 	}
@@ -389,8 +389,9 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 }
 
 // findStarted looks for the process of a Start that did not live to write its
-// pid down: the oldest of the group.
-func (b *box) findStarted(g *cgroups.Cgroup) error {
+// pid down: the oldest of the group. One that has not come to its program yet is
+// ended: it may be waiting for the id maps that the dead one was to write.
+func (d *nativeDriver) findStarted(ctx context.Context, g *cgroups.Cgroup, b *box) error {
 	pids, err := g.Procs(nil)
 	if err != nil {
 		return err
@@ -408,7 +409,48 @@ func (b *box) findStarted(g *cgroups.Cgroup) error {
 			b.saved.PID, b.saved.Since = pid, since
 		}
 	}
-	return nil
+	if b.saved.PID == 0 {
+		return nil
+	}
+	st, err := linux.ReadStat(b.saved.PID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // holding it will say so
+	}
+	if err != nil || !st.BeforeExec || st.StartTime != b.saved.Since {
+		return err
+	}
+	pid, since := b.saved.PID, b.saved.Since
+	b.saved.PID, b.saved.Since = 0, 0
+	return d.endOne(ctx, pid, since)
+}
+
+// endOne kills a process that is not a child of this one, and waits for its end. It
+// does not use cgroup.kill: Linux 6.18 kills at its birth who is cloned into a group
+// that was killed once.
+func (d *nativeDriver) endOne(ctx context.Context, pid int, since uint64) (err error) {
+	pidfd, err := holdProcess(pid, since, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pidfd.Close()) }()
+	ended := make(chan struct{})
+	drop, err := d.engine.OnExit(pidfd.Int(), func() { close(ended) })
+	if err != nil {
+		return err
+	}
+	defer drop()
+	if err := sys.PidfdSignal(pidfd.Int(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the end of process %d: %w", pid, context.Cause(ctx))
+	}
 }
 
 // holdProcess holds the process pid whose pidfd has that inode or, if it is 0,

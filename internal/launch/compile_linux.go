@@ -137,6 +137,9 @@ func (p *Program) enter(s *Spec) error {
 		}
 	}
 	if s.Namespaces&NewUser != 0 {
+		if p.flags&unix.CLONE_FILES != 0 {
+			p.closeGaps(s)
+		}
 		w := p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.mapped)), futexWait, 0, 0)
 		p.steps[w].flags |= flagWait
 		if !s.Setgroups {
@@ -175,27 +178,6 @@ func (p *Program) enter(s *Spec) error {
 		p.add(unix.SYS_SETNS, j.FD, uintptr(j.Kind))
 	}
 	return nil
-}
-
-// needed is a number above all descriptors that the child needs once it is in
-// its cgroups. It is a multiple of 64: before commit 678379e1d4f7 ("close_range():
-// fix the logics in descriptor table trimming", Linux 6.12) a table cut elsewhere
-// had numbers in use without a file.
-func (p *Program) needed(s *Spec) int {
-	most := 2
-	for _, fd := range s.Files {
-		most = max(most, fd)
-	}
-	for _, j := range s.Join {
-		most = max(most, j.FD)
-	}
-	if s.Root != nil {
-		most = max(most, s.Root.needed())
-	}
-	if s.Stub != nil {
-		most = max(most, s.Stub.fd.Int(), p.report.write.Int())
-	}
-	return (most/64 + 1) * 64
 }
 
 // setup: what the new namespaces hold, and the descriptors.
@@ -353,24 +335,6 @@ func (p *Program) exec(s *Spec) error {
 	}
 	p.add(unix.SYS_EXECVE, s.Path, p.vector(argv), p.vector(s.Env))
 	return nil
-}
-
-// closeOthers closes all but Files.
-func (p *Program) closeOthers(s *Spec) {
-	keep := s.kept()
-	if s.Stub != nil {
-		p.keepStub(keep)
-		keep += 2
-	}
-	p.add(unix.SYS_CLOSE_RANGE, keep, uintptr(^uint32(0)), 0)
-}
-
-// kept is how many descriptors the program gets.
-func (s *Spec) kept() int {
-	if s.Files == nil {
-		return 3
-	}
-	return len(s.Files)
 }
 
 // confined reports whether what the child sees is somebody else's.

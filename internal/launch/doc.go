@@ -105,7 +105,9 @@
 //
 // User namespaces: the caller's process writes the maps, from another thread,
 // while the child goes on until it needs them. Then the child becomes uid 0 of
-// the namespace, so that what it mounts belongs there.
+// the namespace, so that what it mounts belongs there. If the caller is killed, the
+// child waits for ever; so it has closed all that it does not need before, lest it
+// holds the caller's locks and pipes. Whoever comes next has to end it.
 //
 // A root file system is assembled from descriptors. What is bound, and the
 // directories of an overlay, are opened first: in a new user namespace as the

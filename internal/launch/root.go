@@ -102,18 +102,17 @@ const (
 	MakeDevice // a character device
 )
 
-// needed is the highest descriptor that the root is made of.
-func (r *Root) needed() int {
-	most := -1
+// descriptors are those that trees are given by.
+func (r *Root) descriptors() (fds []int) {
 	if r.Tree.FD != nil {
-		most = r.Tree.FD.FD
+		fds = append(fds, r.Tree.FD.FD)
 	}
 	for i := range r.Items {
 		if m := r.Items[i].Mount; m != nil && m.FD != nil {
-			most = max(most, m.FD.FD)
+			fds = append(fds, m.FD.FD)
 		}
 	}
-	return most
+	return fds
 }
 
 func (s *Spec) checkRoot() error {

@@ -18,6 +18,11 @@ type Stat struct {
 	PPID      int    // 0 if the parent is in another pid namespace, or there is none
 	StartTime uint64 // clock ticks (1/100 s) from boot to the start of the process
 	Exiting   bool   // its end has begun (PF_EXITING); a zombie's has too
+
+	// BeforeExec says that it has executed no program since it was cloned
+	// (PF_FORKNOEXEC), and that it blocks every signal: as a child of
+	// internal/launch does until then, and hardly anybody else.
+	BeforeExec bool
 }
 
 var errStat = errors.New("not a line of proc_pid_stat(5)")
@@ -31,7 +36,7 @@ func ParseStat(b []byte) (Stat, error) {
 	if open < 2 || end < open || b[open-1] != ' ' {
 		return Stat{}, errStat
 	}
-	const state, ppid, flags, start = 0, 1, 6, 19 // after the name; fields 3, 4, 9 and 22 of the manual
+	const state, ppid, flags, start, blocked = 0, 1, 6, 19, 29 // after the name; fields 3, 4, 9, 22 and 32 of the manual
 	f := bytes.Fields(b[end+2:])
 	if len(f) <= start || len(f[state]) != 1 || !isLetter(f[state][0]) {
 		return Stat{}, errStat
@@ -45,8 +50,13 @@ func ParseStat(b []byte) (Stat, error) {
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		return Stat{}, errStat
 	}
-	const exiting = 0x4 // include/linux/sched.h
+	const exiting, forkNoExec = 0x4, 0x40 // include/linux/sched.h
 	s.Exiting = word&exiting != 0
+	const all = 1<<31 - 1 - 1<<(9-1) - 1<<(19-1) // of the 31 that are told, without SIGKILL and SIGSTOP
+	if word&forkNoExec != 0 && len(f) > blocked {
+		mask, err := strconv.ParseUint(string(f[blocked]), 10, 64)
+		s.BeforeExec = err == nil && mask == all
+	}
 	return s, nil
 }
 

@@ -17,13 +17,18 @@ func statLine(s Stat) string {
 	if s.Exiting {
 		flags |= 4
 	}
-	return fmt.Sprintf("%d (%s) %c %d 1 1 0 -1 %d 133 0 0 0 0 0 0 0 20 0 1 0 %d 2621440 226 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-		s.PID, s.Comm, s.State, s.PPID, flags, s.StartTime)
+	blocked := 0
+	if s.BeforeExec {
+		flags |= 64
+		blocked = 0x7ffbfeff
+	}
+	return fmt.Sprintf("%d (%s) %c %d 1 1 0 -1 %d 133 0 0 0 0 0 0 0 20 0 1 0 %d 2621440 226 18446744073709551615 1 1 0 0 0 0 %d 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+		s.PID, s.Comm, s.State, s.PPID, flags, s.StartTime, blocked)
 }
 
 func TestParseStat(t *testing.T) {
 	for _, comm := range []string{"sh", "", "a b", ")", "(", ") R 1 (", "((x)) ", "x)\n1 (y) S 2 3", "\x00\xff"} {
-		want := Stat{PID: 4711, Comm: comm, State: 'S', PPID: 1, StartTime: 1<<63 + 5, Exiting: comm == ""}
+		want := Stat{PID: 4711, Comm: comm, State: 'S', PPID: 1, StartTime: 1<<63 + 5, Exiting: comm == "", BeforeExec: comm == ")"}
 		got, err := ParseStat([]byte(statLine(want)))
 		require.NoError(t, err, "%q", comm)
 		assert.Equal(t, want, got)

@@ -12,12 +12,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/logs"
+	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 )
 
@@ -39,6 +41,21 @@ func (p place) config() isolation.Config {
 	}
 }
 
+// rates are the n-th limits of a network, in bits a second.
+func rates(n int) netns.Bandwidth {
+	return netns.Bandwidth{Egress: netns.BitsPerSecond(egress(n)), Ingress: netns.BitsPerSecond(ingress(n))}
+}
+
+// A network is made with the 0-th limits, and without one for what comes in.
+func egress(n int) uint64 { return uint64(1e8 + 1e6*n) }
+
+func ingress(n int) uint64 {
+	if n == 0 {
+		return 0
+	}
+	return uint64(2e8 + 1e6*n)
+}
+
 func (p place) records() string { return filepath.Join(p.Root, "sandboxes") }
 
 // limits are the n-th ones: of each knob another value than any other n has.
@@ -52,13 +69,13 @@ func limits(n int) cgroups.Resources {
 
 // spec is the sandbox called id with the n-th limits. Every third leaves the
 // limits open, for updates of what nobody has set.
-func (p place) spec(id string, n int, network bool) isolation.Spec {
+func (p place) spec(id string, n int, with string) isolation.Spec {
 	s := isolation.Spec{
 		ID: id, Labels: map[string]string{"n": fmt.Sprint(n)},
 		Process: isolation.Process{Args: append(append([]string{}, p.Box...), id)},
 	}
 	if n%2 == 1 {
-		s.Logs = &logs.Config{}
+		s.Logs = &logs.Config{MaxSize: 16 << 10, MaxTotal: 1 << 30, Compress: n%3 == 0}
 	}
 	if n > 0 {
 		s.Resources = limits(n)
@@ -66,9 +83,14 @@ func (p place) spec(id string, n int, network bool) isolation.Spec {
 	if p.OOMGroup {
 		s.Resources.Memory.OOMGroup = cgroups.On
 	}
-	if network {
+	if with == "user" {
+		s.Namespaces.User = isolation.NamespaceNew
+		s.Namespaces.UIDMap = namespaces.IDMaps{{Inside: 0, Outside: 0, Count: 1}, {Inside: 1, Outside: 100000, Count: 1000}}
+		s.Namespaces.GIDMap = s.Namespaces.UIDMap
+	}
+	if with == "net" {
 		s.Network = netns.Spec{Mode: netns.ModeNew, Interfaces: []netns.Interface{{
-			Kind: netns.Veth, Pools: []string{"lan"}, Bandwidth: netns.Bandwidth{Egress: netns.BitsPerSecond(1e8)},
+			Kind: netns.Veth, Pools: []string{"lan"}, Bandwidth: netns.Bandwidth{Egress: netns.BitsPerSecond(egress(0))},
 		}}}
 	}
 	return s
@@ -93,7 +115,8 @@ type answer struct {
 type found struct {
 	Status    isolation.Status
 	Resources cgroups.Resources
-	Links     int
+	Links     []netns.Attached
+	Network   netns.Spec
 	Log       string // its directory; empty: none
 }
 
@@ -152,15 +175,16 @@ func (a *agent) do(c command, reply *answer) (err error) {
 			if err != nil {
 				return err
 			}
-			f := found{Status: st, Resources: s.Spec().Resources, Links: len(s.Interfaces())}
+			f := found{Status: st, Resources: s.Spec().Resources, Links: s.Interfaces(), Network: s.Spec().Network}
 			if s.Logs() != nil {
 				f.Log = st.ID
 			}
 			reply.Sandboxes = append(reply.Sandboxes, f)
 		}
 		return nil
-	case "create", "create-net":
-		_, err = a.host.Create(ctx, a.place.spec(c.ID, c.N, c.Op == "create-net"))
+	case "create", "create-net", "create-user":
+		_, with, _ := strings.Cut(c.Op, "-")
+		_, err = a.host.Create(ctx, a.place.spec(c.ID, c.N, with))
 		return err
 	case "churn":
 		a.churn(c.N)
@@ -181,6 +205,12 @@ func (a *agent) do(c command, reply *answer) (err error) {
 		_, err = s.Claim(ctx, isolation.Claim{Owner: "test", Lease: time.Hour, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(200)}}})
 	case "unclaim":
 		_, err = s.Unclaim(ctx, "test")
+	case "shape":
+		err = s.UpdateNetwork(ctx, "", rates(c.N))
+	case "exec":
+		_, err = s.Exec(ctx, isolation.Process{Args: append(append([]string{}, a.place.Box...), c.ID)})
+	case "kill":
+		err = s.Kill(ctx)
 	case "freeze":
 		err = s.Freeze(ctx)
 	case "thaw":
@@ -208,10 +238,16 @@ func (a *agent) churn(seed int) {
 					a.say(answer{Err: err.Error()})
 					return
 				}
-				now = box{exists: true, running: st.State == isolation.StateRunning, frozen: st.Frozen, claimed: len(st.Claims) > 0}
+				now = box{
+					exists: true, started: st.State != isolation.StateCreated, running: st.State == isolation.StateRunning,
+					frozen: st.Frozen, claimed: len(st.Claims) > 0, network: len(s.Interfaces()) > 0, execs: max(0, st.PIDs-1),
+				}
 			}
 			for {
 				c := command{Op: now.next(random), ID: id, N: 1 + random.IntN(30)}
+				if c.Op == "create" && worker == 0 {
+					c.Op = "create-net"
+				}
 				a.say(answer{Command: c, Begun: true})
 				var reply answer
 				if err := a.do(c, &reply); err != nil {

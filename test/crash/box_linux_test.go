@@ -6,17 +6,25 @@ import "math/rand/v2"
 
 // box is a sandbox as it should be. The zero box is none.
 type box struct {
-	exists, running, frozen, claimed, network bool
-	n                                         int // which limits
+	exists, started, running, frozen, claimed, network bool
+	n                                                  int // which limits
+	shape                                              int // which limits of the network
+	execs                                              int // further processes
 }
 
 // after is the box once the command is done.
 func (b box) after(c command) box {
 	switch c.Op {
-	case "create", "create-net":
+	case "create", "create-net", "create-user":
 		return box{exists: true, n: c.N, network: c.Op == "create-net"}
 	case "start":
-		b.running = true
+		b.started, b.running = true, true
+	case "exec":
+		b.execs++
+	case "kill":
+		b.running, b.execs = false, 0
+	case "shape":
+		b.shape = c.N
 	case "update":
 		b.n = c.N
 	case "claim":
@@ -42,6 +50,12 @@ func (b box) next(random *rand.Rand) string {
 		return "start"
 	}
 	ops := []string{"update", "update", "claim", "unclaim", "freeze", "thaw", "destroy", "destroy"}
+	if b.network {
+		ops = append(ops, "shape", "shape")
+	}
+	if !b.frozen && b.execs < 3 {
+		ops = append(ops, "exec", "exec")
+	}
 	op := ops[random.IntN(len(ops))]
 	if op == "destroy" && b.frozen && random.IntN(2) == 0 {
 		op = "thaw"

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,19 +20,53 @@ import (
 
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/netns"
 	"github.com/caisson-run/caisson/test/crash/truth"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) {
+	const reaped = "CAISSON_CRASH_REAPED"
+	tests := len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-")
+	if tests && os.Getenv(reaped) == "" {
+		os.Exit(reap(append(os.Environ(), reaped+"=1")))
+	}
 	testutil.Main(m, map[string]func([]string) int{"agent": childAgent, "box": childBox})
 }
 
-// childBox is the program of a sandbox.
-func childBox([]string) int {
+// reap runs the tests in a child, and waits at once for the processes that agents
+// leave behind: a machine's init may take seconds, for which a pid namespace does
+// not end.
+func reap(env []string) int {
+	const prSetChildSubreaper = 36
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		panic(errno)
+	}
+	runtime.LockOSThread() // with which the child is to die
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	tests, err := syscall.ForkExec(exe, os.Args, &syscall.ProcAttr{
+		Env: env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		panic(err)
+	}
 	for {
-		time.Sleep(time.Hour)
+		var ws syscall.WaitStatus
+		if pid, err := syscall.Wait4(-1, &ws, 0, nil); err == nil && pid == tests {
+			return ws.ExitStatus()
+		}
+	}
+}
+
+// childBox is the program of a sandbox: it writes numbered lines.
+func childBox([]string) int {
+	for n := 0; ; n++ {
+		_, _ = os.Stdout.WriteString(strconv.Itoa(n) + "\n")
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -45,6 +80,7 @@ type lab struct {
 
 	boxes map[string][]box // by id, what each may be: one, or two if an operation was cut off
 	kills int
+	lines int    // of logs, that were looked at
 	did   string // what the last kill cut off
 
 	tracer  *tracer
@@ -213,18 +249,26 @@ func (l *lab) recover(again int) {
 // was asked to do: a process without processor time takes a while to freeze.
 func (l *lab) settled() ([]found, *truth.World) {
 	l.t.Helper()
-	for deadline := time.Now().Add(testutil.Patience(20 * time.Second)); ; {
-		said := l.must(command{Op: "report"}).Sandboxes
+	look := func() *truth.World {
 		is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
 		require.NoError(l.t, err)
+		return is
+	}
+	for deadline := time.Now().Add(testutil.Patience(20 * time.Second)); ; {
 		busy := false
-		for _, g := range is.Groups {
+		for _, g := range look().Groups {
 			busy = busy || g.Freezing
 		}
 		if !busy {
-			return said, is
+			// Only now: what it said before would have been true then. And how a
+			// process ended is known once its new parent has waited for it.
+			said := l.must(command{Op: "report"}).Sandboxes
+			ending := func(s found) bool { return s.Status.State == "running" && s.Status.PIDs == 0 }
+			if !slices.ContainsFunc(said, ending) {
+				return said, look()
+			}
 		}
-		require.True(l.t, time.Now().Before(deadline), "freezing, after %s", l.did)
+		require.True(l.t, time.Now().Before(deadline), "freezing or ending, after %s", l.did)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -245,18 +289,22 @@ func (l *lab) judge(said []found, is *truth.World) {
 		l.trees = max(l.trees, len(g.Trees))
 		assert.Len(t, g.Trees, l.trees, "%s: is in %q only", id, g.Trees)
 		assert.Empty(t, g.Below, id)
-		b := box{exists: true, running: len(g.PIDs) > 0, frozen: g.Frozen, network: s.Links > 0}
-		links += s.Links
+		b := box{exists: true, started: s.Status.State != "created", running: len(g.PIDs) > 0, frozen: g.Frozen, network: len(s.Links) > 0}
+		links += len(s.Links)
 		assert.Equal(t, is.Processes[id], g.PIDs, "%s: its processes, and those in its group", id)
 		assert.Equal(t, b.running, string(s.Status.State) == "running", "%s: is %s", id, s.Status.State)
 		assert.Equal(t, b.frozen, s.Status.Frozen, "%s: frozen", id)
 		assert.Equal(t, len(g.PIDs), s.Status.PIDs, id)
 		if b.running {
-			assert.Equal(t, []int{s.Status.PID}, g.PIDs, id)
+			assert.Contains(t, g.PIDs, s.Status.PID, id)
+			b.execs = len(g.PIDs) - 1
+		}
+		if b.network {
+			b.shape = l.shapeOf(s, b.running)
 		}
 		assert.Empty(t, s.Status.Drift, "%s: limits are not those acknowledged", id)
 		if l.place.OOMGroup {
-			assert.Equal(t, b.running, g.Knobs["memory.oom.group"] == "1", "%s: memory.oom.group is %q", id, g.Knobs["memory.oom.group"])
+			assert.Equal(t, b.started, g.Knobs["memory.oom.group"] == "1", "%s: memory.oom.group is %q", id, g.Knobs["memory.oom.group"])
 		}
 		b.n = numberOf(t, id, g.Knobs)
 		if b.n > 0 {
@@ -307,7 +355,58 @@ func (l *lab) judge(said []found, is *truth.World) {
 		logs = append(logs, e.Name())
 	}
 	assert.ElementsMatch(t, logged, logs, "logs")
+	for _, id := range logged {
+		l.judgeLines(id)
+	}
 	l.judgeNetwork(links)
+}
+
+// judgeLines sees that every line that the workload had written comes into the log,
+// once and in order.
+func (l *lab) judgeLines(id string) {
+	l.t.Helper()
+	dir := filepath.Join(l.place.Root, "logs", id)
+	until := -1
+	for deadline := time.Now().Add(testutil.Patience(20 * time.Second)); ; time.Sleep(2 * time.Millisecond) {
+		kept, written, err := truth.Lines(dir)
+		if until < 0 && err == nil {
+			until = written
+		}
+		if err == nil && kept >= until {
+			l.lines += kept
+			return
+		}
+		// A file may just be written, or packed.
+		if !assert.True(l.t, time.Now().Before(deadline), "log of %s: %d lines of %d: %v", id, kept, until, err) {
+			return
+		}
+	}
+}
+
+// shapeOf is the n of the limits of a sandbox's network, which has to be the same
+// in both directions, and what the library says.
+func (l *lab) shapeOf(s found, running bool) int {
+	l.t.Helper()
+	id := s.Status.ID
+	machine, err := truth.Rates(l.place.Machine)
+	require.NoError(l.t, err)
+	in := machine[s.Links[0].Machine]
+	n := 0
+	if in != 0 {
+		n = int(in-ingress(1))/1e6 + 1
+	}
+	assert.Equal(l.t, ingress(n), in, "%s: no limit of ours", id)
+	want := rates(n)
+	if n == 0 {
+		want.Ingress = netns.Limit{}
+	}
+	assert.Equal(l.t, want, s.Network.Interfaces[0].Bandwidth, "%s: limits of its network as it says", id)
+	if running { // by whose namespace it is found
+		inside, err := truth.Rates(fmt.Sprintf("/proc/%d/ns/net", s.Status.PID))
+		require.NoError(l.t, err)
+		assert.Equal(l.t, egress(n), inside[s.Links[0].Name], "%s: limits of its network are a mixture", id)
+	}
+	return n
 }
 
 // judgeNetwork counts links, pins and leases.

@@ -12,7 +12,9 @@
 //
 // The next agent says what it finds. Package truth, which shares no code with the
 // library, says what the kernel has. The two have to agree, and to be what was
-// acknowledged: of the operation that died, all or nothing.
+// acknowledged: of the operation that died, all or nothing. Limits of networks are
+// read from the kernel's queues, further processes are counted, and the workloads
+// write numbers into their logs, of which none may be missing or there twice.
 //
 // make test-crash kills a thousand times; make test some dozens.
 package crash

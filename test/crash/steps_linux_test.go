@@ -41,6 +41,12 @@ var operations = []struct {
 	{nil, command{"create-net", "n", 3}},
 	{[]command{{"create-net", "n", 3}}, command{"start", "n", 0}},
 	{[]command{{"create-net", "n", 3}, {"start", "n", 0}}, command{"destroy", "n", 0}},
+	{[]command{{"create-net", "n", 3}, {"start", "n", 0}}, command{"shape", "n", 5}},
+	{[]command{{"create-net", "n", 3}, {"start", "n", 0}, {"shape", "n", 5}}, command{"shape", "n", 7}},
+	{[]command{{"create-user", "u", 3}}, command{"start", "u", 0}},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}}, command{"exec", "a", 0}},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}, {"exec", "a", 0}}, command{"kill", "a", 0}},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}, {"exec", "a", 0}}, command{"destroy", "a", 0}},
 }
 
 // TestKillAtEverySystemCall kills in front of each call that could change
@@ -78,7 +84,7 @@ func TestKillAtEverySystemCall(t *testing.T) {
 		t.Logf("%2d %s after %v: %d kills, %.1fs", i, o.op.Op, o.before, died, time.Since(begun).Seconds())
 	}
 	l.finish()
-	t.Logf("%d kills", l.kills)
+	t.Logf("%d kills, %d lines of logs judged", l.kills, l.lines)
 }
 
 // prepare brings the sandbox to where the operation begins.
@@ -123,7 +129,7 @@ func TestKillAtRandom(t *testing.T) {
 		l.recover(again)
 	}
 	l.finish()
-	t.Logf("%d kills", l.kills)
+	t.Logf("%d kills, %d lines of logs judged", l.kills, l.lines)
 }
 
 // churn lets the agent do many things, and kills it after a while.

@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -45,11 +48,12 @@ type tracer struct {
 	last   string // what would have come next
 
 	tasks map[int]bool // all tasks: whether it is a thread of the process
+	left  map[int]bool // tasks that are let go of at their next stop
 }
 
 // trace starts cmd, traced.
 func trace(cmd *exec.Cmd) (*tracer, error) {
-	t := &tracer{over: make(chan struct{}), tasks: make(map[int]bool)}
+	t := &tracer{over: make(chan struct{}), tasks: make(map[int]bool), left: make(map[int]bool)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
 	started := make(chan error)
 	go func() {
@@ -103,16 +107,28 @@ func (t *tracer) kill() { _ = syscall.Kill(t.pid, syscall.SIGKILL) }
 // run follows all tasks until none is left. Tasks may end at any time, so errors
 // of single calls mean nothing.
 func (t *tracer) run() {
+	options, dead := syscall.WALL|wNoThread, false
 	for {
 		var ws syscall.WaitStatus
-		tid, err := syscall.Wait4(-1, &ws, syscall.WALL|wNoThread, nil)
+		tid, err := syscall.Wait4(-1, &ws, options, nil)
 		switch {
 		case err == syscall.EINTR:
+			continue
+		case err == nil && tid == 0:
+			t.leave()
+			time.Sleep(time.Millisecond)
 			continue
 		case err != nil:
 			return
 		case !ws.Stopped():
 			delete(t.tasks, tid)
+			if tid == t.pid {
+				options, dead = options|syscall.WNOHANG, true
+			}
+			continue
+		case dead && ws.StopSignal() == syscall.SIGSTOP && t.left[tid]:
+			delete(t.tasks, tid)
+			_ = syscall.PtraceDetach(tid)
 			continue
 		}
 		_, seen := t.tasks[tid]
@@ -130,6 +146,19 @@ func (t *tracer) run() {
 			_ = syscall.PtraceSyscall(tid, 0)
 		default:
 			_ = syscall.PtraceSyscall(tid, int(sig))
+		}
+	}
+}
+
+// leave has those tasks stop, to be let go of, that wait for something that only
+// the dead process would have done: id maps.
+func (t *tracer) leave() {
+	for tid := range t.tasks {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", tid))
+		nr, _, _ := strings.Cut(string(text), " ")
+		if err == nil && nr == strconv.Itoa(syscall.SYS_FUTEX) && !t.left[tid] {
+			t.left[tid] = true
+			_ = syscall.Kill(tid, syscall.SIGSTOP)
 		}
 	}
 }

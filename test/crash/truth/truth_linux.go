@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // World is what there is.
@@ -37,6 +38,14 @@ func Look(parent, records, mark string) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(trees, func(t string) bool { return exists(filepath.Join(t, "cgroup.controllers")) }) {
+		fd, err := unified()
+		if err != nil {
+			return nil, err
+		}
+		defer syscall.Close(fd)
+		trees = append(trees, descriptorPath(fd))
+	}
 	for _, t := range trees {
 		if err := w.tree(t, filepath.Join(t, parent)); err != nil {
 			return nil, err
@@ -53,7 +62,16 @@ func Look(parent, records, mark string) (*World, error) {
 	for _, e := range entries {
 		w.Records = append(w.Records, e.Name())
 	}
-	return w, w.processes(mark)
+	err = w.processes(mark)
+	for _, pids := range w.Processes {
+		slices.Sort(pids)
+	}
+	return w, err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // trees are the mount points of cgroup file systems.
