@@ -216,10 +216,10 @@ func (l *Log) Append(v any) error {
 	n, err := l.write(line)
 	var st syscall.Stat_t
 	if err == nil {
-		if serr := syscall.Fstat(l.fd.Int(), &st); serr != nil || st.Nlink > 0 {
-			return nil
+		if syscall.Fstat(l.fd.Int(), &st) == nil && st.Nlink == 0 {
+			return l.again(line)
 		}
-		return l.again(line)
+		return nil
 	}
 	l.size -= int64(n)
 	if n > 0 {
