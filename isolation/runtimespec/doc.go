@@ -16,10 +16,11 @@
 // stays: /dev of its own size, and nosuid and nodev on whatever is mounted.
 //
 // Where runtimes and the native driver differ by themselves: runtimes make
-// missing mount points in Root.Path, set the umask to 022, and kill a program of
-// another ABI that the filter refuses instead of answering ENOSYS. A program
-// without a slash that the native driver would look up in the usual directories
-// gets them as its PATH, as runtimes look nowhere else.
+// missing mount points in Root.Path, set the umask to 022 and a HOME where the
+// environment has none, and kill a program of another ABI that the filter refuses
+// instead of answering ENOSYS. A program without a slash that the native driver
+// would look up in the usual directories gets them as its PATH, as runtimes look
+// nowhere else.
 //
 // # What is named
 //

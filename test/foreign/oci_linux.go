@@ -74,16 +74,20 @@ func (c *OCI) configure(group string) error {
 	return os.WriteFile(file, b, 0o600)
 }
 
-// Command is a command line of the runtime. crun refuses to work where the
-// unified tree of a hybrid machine has controllers, so that is hidden from it.
+// Command is a command line of the runtime.
 func (c *OCI) Command(args ...string) []string {
-	cmd := append([]string{c.runtime, "--root", filepath.Join(c.dir, "state")}, args...)
+	return append(append(RuntimeCommand(c.runtime), "--root", filepath.Join(c.dir, "state")), args...)
+}
+
+// RuntimeCommand is how a runtime is called here. crun refuses to work where the
+// unified tree of a hybrid machine has controllers, so that is hidden from it.
+func RuntimeCommand(runtime string) []string {
 	const unified = "/sys/fs/cgroup/unified"
 	b, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
-	if c.runtime != "crun" || err != nil || len(b) < 2 {
-		return cmd
+	if runtime != "crun" || err != nil || len(b) < 2 {
+		return []string{runtime}
 	}
-	return append([]string{"unshare", "--mount", "/bin/sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, unified}, cmd...)
+	return []string{"unshare", "--mount", "/bin/sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, unified, runtime}
 }
 
 // UpdateCommand is [OCI.Command] for an update with these flags.

@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// foreignTests are tests of other people's containers.
-const foreignTests = "test/e2e"
+// foreignTests are tests of other people's containers, and with their runtimes.
+var foreignTests = []string{"test/e2e", "isolation/ociruntime"}
 
 // runtimes are other people's container runtimes, as classes of what an
 // environment offers.
@@ -18,7 +18,7 @@ var runtimes = []string{"dockerd", "docker", "containerd", "runc", "crun"}
 
 func (e environment) foreign() bool { return slices.Contains(e.has, runtimes[0]) }
 
-func (b testBinary) needForeign() bool { return b.pkg == foreignTests }
+func (b testBinary) needForeign() bool { return slices.Contains(foreignTests, b.pkg) }
 
 // foreignPackages are the runtimes and what they need.
 func foreignPackages(k kernel) packages {

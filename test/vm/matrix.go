@@ -110,7 +110,7 @@ func known(class string) bool {
 
 // onSystemd are the packages whose tests run where systemd is init; those of
 // foreignTests run nowhere else.
-var onSystemd = []string{"cgroups/systemd", foreignTests}
+var onSystemd = append([]string{"cgroups/systemd"}, foreignTests...)
 
 // tests are those of all that run on the kernel.
 func (k kernel) tests(all []testBinary) (these []testBinary) {

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ociruntime is a driver of package isolation that has an OCI runtime
+// start its sandboxes: runc, crun, or another program with their command line.
+//
+// # Who does what
+//
+// The driver makes a sandbox's group, with all of its limits, and its bundle: a
+// directory with the configuration, converted by isolation/runtimespec, and where
+// the spec has layers an overlay mounted on it. [Driver.Start] has the runtime
+// create the container in that group and start it. From then on the kernel is
+// asked, not the runtime: the process is held by a pidfd, limits, measuring and
+// freezing are the cgroups package's, as for the native driver. Claims, drift and
+// elastic policies work as they do there.
+//
+// [Driver.Destroy] kills the group, has the runtime forget the container, and
+// removes what is left. It comes to its end without the runtime too.
+//
+// # How a process ended
+//
+// The runtime's first process ends before the container does, so the container is
+// nobody's child here. Its exit status is known since Linux 6.15, which keeps it
+// for whoever holds a pidfd, and before that to an agent that is a subreaper, see
+// [Config.Subreaper]; else it is unknown, and said to be.
+//
+// # What is refused
+//
+// What a runtime's configuration has no words for is an [isolation.UnsupportedError]
+// of Create, with the field: a sandbox without a root of its own, a reaper,
+// interfaces of a network, pinning to CPUs, logs, a terminal. Classes only decide
+// about oom_score_adj; Check says so, as it does of Landlock and of controllers.
+//
+// Whoever can write to the runtime's program or to its state runs as root.
+package ociruntime

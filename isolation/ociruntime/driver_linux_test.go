@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ociruntime_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/ociruntime"
+	"github.com/caisson-run/caisson/namespaces"
+)
+
+// What a runtime makes of a spec is what the native driver makes of it.
+func TestAsNative(t *testing.T) {
+	adj := 500
+	specs := map[string]func(*isolation.Spec){
+		"default": func(*isolation.Spec) {},
+		"user": func(s *isolation.Spec) {
+			s.Process.User = isolation.User{UID: 7, GID: 8, Groups: []uint32{9}}
+			s.Process.Env, s.Process.Dir = []string{"A=b"}, "/bin"
+			s.Process.Capabilities, s.Process.NewPrivileges = []string{"CAP_CHOWN"}, true
+			s.Process.Rlimits = []isolation.Rlimit{{Name: "core", Soft: 0, Hard: 4096}}
+			s.Process.OOMScoreAdj = &adj
+			s.Hostname = "inside"
+		},
+		"admin": func(s *isolation.Spec) {
+			s.Process.Capabilities = []string{"CAP_SYS_ADMIN"}
+			s.Root.ReadOnly = true
+			s.Root.Masked, s.Root.Guarded = []string{}, []string{}
+			s.Root.Volumes = append(s.Root.Volumes, isolation.Volume{Target: "/mnt"})
+		},
+		"mapped": func(s *isolation.Spec) {
+			s.Namespaces.User, s.Namespaces.Network = isolation.NamespaceNew, isolation.NamespaceNew
+			s.Namespaces.UIDMap = namespaces.IDMaps{{Outside: 0, Count: 65536}}
+			s.Namespaces.GIDMap = s.Namespaces.UIDMap
+		},
+		"layers": func(s *isolation.Spec) {
+			s.Root.Layers, s.Root.Path = []string{s.Root.Path}, ""
+			s.Root.Size = 1 << 20
+		},
+	}
+	for _, runtime := range runtimes {
+		t.Run(runtime, func(t *testing.T) {
+			need(t, runtime)
+			h, _ := host(t, func(c *ociruntime.Config) { *c = config(runtime, c.Root, c.Parent) })
+			root := image(t)
+			for name, change := range specs {
+				t.Run(name, func(t *testing.T) {
+					s := isolation.Spec{ID: "a"}
+					in(t, root, &s)
+					change(&s)
+					want := told(t, h, s)
+					s.Driver = "oci"
+					got := told(t, h, s)
+					assert.Equal(t, want, got)
+				})
+			}
+		})
+	}
+}
+
+// A runtime that fails, in whatever way and whenever, leaves the sandbox as it was.
+func TestFailingRuntime(t *testing.T) {
+	need(t, "runc")
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	root := image(t)
+	for _, mode := range []string{
+		"create-hang", "create-die", "create-refuse", "create-nothing", "create-garbage", "create-stranger", "create-negative",
+		"start-hang", "start-die", "start-refuse",
+	} {
+		t.Run(mode, func(t *testing.T) {
+			h, cfg := host(t, func(c *ociruntime.Config) {
+				c.Binary, c.Args = exe, append([]string{asFake, mode, c.Binary}, c.Args...)
+			})
+			s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test"}}}
+			in(t, root, &s)
+			s.Resources.PIDs.Max = cgroups.Count(50)
+			box, err := h.Create(deadline(t), s)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(deadline(t), testutil.Patience(300*time.Millisecond))
+			defer cancel()
+			err = box.Start(ctx)
+			var failed *ociruntime.RuntimeError
+			require.ErrorAs(t, err, &failed)
+			assert.Less(t, len(err.Error()), 5000, "what a runtime says is bounded")
+			var exit *exec.ExitError
+			switch mode {
+			case "create-hang", "start-hang":
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			case "create-die", "start-die":
+				require.ErrorAs(t, err, &exit)
+				assert.Equal(t, "signal: killed", exit.String())
+			case "create-refuse", "start-refuse":
+				require.ErrorAs(t, err, &exit)
+				assert.Contains(t, failed.Output, "no")
+			default:
+				assert.ErrorContains(t, err, "pid file")
+			}
+			st, err := box.Check(deadline(t))
+			require.NoError(t, err)
+			assert.Equal(t, isolation.StateCreated, st.State)
+			assert.Zero(t, st.PIDs)
+			assert.Empty(t, st.Drift, "the limits hold")
+			assert.NoDirExists(t, filepath.Join(cfg.Root, "a/state"))
+			require.NoError(t, box.Destroy(deadline(t)))
+			assert.NoDirExists(t, filepath.Join(cfg.Root, "a"))
+		})
+	}
+}
+
+// A runtime that deletes nothing has its work done for it.
+func TestRuntimeThatForgetsNothing(t *testing.T) {
+	need(t, "runc")
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	h, _ := host(t, func(c *ociruntime.Config) {
+		c.Binary, c.Args = exe, append([]string{asFake, "delete-die", c.Binary}, c.Args...)
+	})
+	s := isolation.Spec{ID: "a"}
+	in(t, image(t), &s)
+	s.Driver = "oci"
+	told(t, h, s)
+}
+
+func TestMissingRuntime(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	h, cfg := host(t, func(c *ociruntime.Config) { c.Binary, c.Args = "/nowhere/runc", nil })
+	s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test"}}}
+	in(t, image(t), &s)
+	_, err := h.Create(deadline(t), s)
+	var failed *ociruntime.RuntimeError
+	require.ErrorAs(t, err, &failed)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.NoDirExists(t, filepath.Join(cfg.Root, "a"))
+	_, err = h.Sandbox(deadline(t), "a")
+	require.ErrorIs(t, err, isolation.ErrNotFound)
+}
+
+// What a runtime would ignore is refused, by name, before anything is made.
+func TestRefused(t *testing.T) {
+	need(t, "runc")
+	h, cfg := host(t, func(*ociruntime.Config) {})
+	root := image(t)
+	for field, change := range map[string]func(*isolation.Spec){
+		"root":                    func(s *isolation.Spec) { s.Root = isolation.Root{} },
+		"root.bare":               func(s *isolation.Spec) { s.Root.Bare = true },
+		"process.reaper":          func(s *isolation.Spec) { s.Process.Reaper = true },
+		"process.terminal":        func(s *isolation.Spec) { s.Process.Terminal = true },
+		"process.scheduling.cpus": func(s *isolation.Spec) { s.Process.Scheduling.CPUs = cgroups.SetOf(0) },
+		"security.landlock":       func(s *isolation.Spec) { s.Security.Landlock = isolation.On },
+	} {
+		s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test"}}}
+		in(t, root, &s)
+		change(&s)
+		_, err := h.Create(deadline(t), s)
+		var lacks *isolation.UnsupportedError
+		if assert.True(t, errors.As(err, &lacks), "%s: %v", field, err) {
+			assert.Equal(t, field, lacks.Feature)
+		}
+		assert.NoDirExists(t, filepath.Join(cfg.Root, "a"))
+	}
+}

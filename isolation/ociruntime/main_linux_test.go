@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ociruntime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/ociruntime"
+	"github.com/caisson-run/caisson/test/foreign"
+)
+
+var runtimes = []string{"runc", "crun"}
+
+// First arguments of this binary as something else than a test.
+const (
+	asFacts = "facts" // a program in a sandbox that tells of it
+	asFake  = "fake"  // a runtime that is none
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case asFacts:
+			os.Exit(tellFacts())
+		case asFake:
+			os.Exit(fake(os.Args[2], os.Args[3:]))
+		}
+	}
+	if code, ok := suiteWorkload(); ok {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+// need asks for a runtime.
+func need(t testing.TB, runtime string) {
+	t.Helper()
+	testutil.Require(t, testutil.Root)
+	if _, err := exec.LookPath(runtime); err != nil {
+		testutil.Skip(t, testutil.Requirement(runtime), "%v", err)
+	}
+}
+
+// image is a root file system with what a root needs to have mount points for.
+func image(t testing.TB) string {
+	dir := filepath.Join(t.TempDir(), "image")
+	for _, d := range []string{"proc", "sys", "dev", "bin", "mnt"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/test"), nil, 0o755))
+	return dir
+}
+
+// in gives a sandbox the image as its root, with this test's binary in it.
+func in(t testing.TB, image string, s *isolation.Spec) {
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	s.Root = isolation.Root{Path: image, Volumes: []isolation.Volume{{Target: "/bin/test", Source: exe, ReadOnly: true}}}
+}
+
+// config is of a driver for the runtime.
+func config(runtime, dir, parent string) ociruntime.Config {
+	line := foreign.RuntimeCommand(runtime)
+	return ociruntime.Config{Binary: line[0], Args: line[1:], Root: dir, Parent: parent, Subreaper: true}
+}
+
+// open makes a driver that is closed with the test.
+func open(t testing.TB, cfg ociruntime.Config) *ociruntime.Driver {
+	t.Helper()
+	d, err := ociruntime.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, d.Close())
+		// As a subreaper has to: what a runtime that was killed has left.
+		for {
+			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err == syscall.EINTR || err == nil && pid > 0 {
+				continue
+			}
+			return
+		}
+	})
+	return d
+}
+
+// host is one with a driver called "oci". Everything of it is gone at the end.
+func host(t testing.TB, change func(*ociruntime.Config)) (h *isolation.Host, cfg ociruntime.Config) {
+	t.Helper()
+	testutil.CheckLeaks(t)
+	dir := t.TempDir()
+	parent := testutil.CgroupName(t)
+	cfg = config("runc", filepath.Join(dir, "oci"), parent)
+	change(&cfg)
+	h, err := isolation.Open(deadline(t), isolation.Config{
+		Root: filepath.Join(dir, "state"), Parent: parent, Drivers: map[string]isolation.Driver{"oci": open(t, cfg)},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		for s := range h.Sandboxes(nil) {
+			require.NoError(t, s.Destroy(deadline(t)))
+		}
+		require.NoError(t, h.Remove(deadline(t)))
+		require.NoError(t, h.Close())
+		left, err := os.ReadDir(cfg.Root)
+		require.NoError(t, err)
+		require.Empty(t, left, "left in the driver's directory")
+	})
+	return h, cfg
+}
+
+// deadline bounds one operation. It says nothing about speed.
+func deadline(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(30*time.Second))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tellFacts writes what a process can tell of its sandbox.
+func tellFacts() int {
+	facts := map[string]string{}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		for _, want := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "NSpid"} {
+			if key == want {
+				facts[key] = strings.Join(strings.Fields(value), " ")
+			}
+		}
+	}
+	for _, file := range []string{"oom_score_adj", "limits", "uid_map", "gid_map"} {
+		text, _ := os.ReadFile("/proc/self/" + file)
+		facts[file] = string(text)
+	}
+	facts["limits"] = strings.Join(strings.Fields(lineWith(facts["limits"], "Max core file")), " ")
+	facts["hostname"], _ = os.Hostname()
+	facts["dir"], _ = os.Getwd()
+	facts["env"] = strings.Join(os.Environ(), " ")
+	dev, _ := os.ReadDir("/dev")
+	for _, d := range dev {
+		if d.Name() != "core" { // of crun
+			facts["dev"] += d.Name() + " "
+		}
+	}
+	for name, call := range map[string]func() error{
+		"AF_ALG":      func() error { _, err := syscall.Socket(38, syscall.SOCK_SEQPACKET, 0); return err },
+		"AF_UNIX":     func() error { _, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0); return err },
+		"unshare":     func() error { return syscall.Unshare(syscall.CLONE_NEWUSER) },
+		"sethostname": func() error { return syscall.Sethostname([]byte("x")) },
+		"write /":     func() error { return os.WriteFile("/x", nil, 0o600) },
+		"write /mnt":  func() error { return os.WriteFile("/mnt/x", nil, 0o600) },
+		"write sysrq": func() error { return os.WriteFile("/proc/sysrq-trigger", nil, 0o600) },
+		"read kcore": func() error {
+			f, err := os.Open("/proc/kcore")
+			if err == nil {
+				_, err = f.Read(make([]byte, 1))
+			}
+			return err
+		},
+		"device": func() error {
+			_ = syscall.Mknod("/mnt/dev", syscall.S_IFBLK|0o600, 254<<8)
+			_, err := os.Open("/mnt/dev")
+			if errors.Is(err, os.ErrPermission) { // EACCES of nodev, EPERM of the group's rules
+				return os.ErrPermission
+			}
+			return err
+		},
+	} {
+		facts[name] = fmt.Sprint(call())
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(facts); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func lineWith(text, word string) string {
+	lines := strings.Split(text, "\n")
+	return lines[max(0, slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, word) }))]
+}
+
+// told are the facts of a sandbox of this spec.
+func told(t testing.TB, h *isolation.Host, s isolation.Spec) map[string]string {
+	t.Helper()
+	s.Process.Args = []string{"/bin/test", asFacts}
+	s.Process.Env = append(s.Process.Env, "HOME=/root") // or a runtime adds one
+	box, err := h.Create(deadline(t), s)
+	require.NoError(t, err)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	require.NoError(t, box.Start(deadline(t), nil, w, w))
+	require.NoError(t, w.Close())
+	facts := map[string]string{}
+	require.NoError(t, json.NewDecoder(r).Decode(&facts))
+	end, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	require.Equal(t, "exit status 0", end.String())
+	require.NoError(t, box.Destroy(deadline(t)))
+	return facts
+}
+
+// fake is a runtime that fails at one command, and is the real one at others.
+func fake(mode string, line []string) int {
+	at, how, _ := strings.Cut(mode, "-")
+	if !slices.Contains(line, at) {
+		path, err := exec.LookPath(line[0])
+		if err == nil {
+			err = syscall.Exec(path, line, os.Environ())
+		}
+		fmt.Fprintln(os.Stderr, err)
+		return 125
+	}
+	pidFile := ""
+	if i := slices.Index(line, "--pid-file"); i > 0 {
+		pidFile = line[i+1]
+	}
+	switch how {
+	case "hang":
+		<-time.After(time.Hour)
+	case "die":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case "refuse":
+		_ = os.WriteFile(line[slices.Index(line, "--log")+1], []byte(`{"level":"error","msg":"no `+strings.Repeat("\x1b[31m", 1<<20)+`"}`+"\n"), 0o600)
+		fmt.Fprint(os.Stderr, strings.Repeat("no\x00", 1<<20))
+		return 1
+	case "nothing": // but that it went well
+	case "garbage":
+		_ = os.WriteFile(pidFile, []byte(strings.Repeat("9", 1<<20)), 0o600)
+	case "stranger":
+		_ = os.WriteFile(pidFile, []byte("1"), 0o600)
+	case "negative":
+		_ = os.WriteFile(pidFile, []byte("-1"), 0o600)
+	}
+	return 0
+}
