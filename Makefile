@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# Everything is pure Go: no C compiler is needed, and none is looked for.
+# Everything but isolation/oci is pure Go: no C compiler is needed, and none is
+# looked for.
 export CGO_ENABLED = 0
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -8,7 +9,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net vm bench bench-check bench-deps soak fuzz fmt lint deps
+.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net oci vm bench bench-check bench-deps soak fuzz fmt lint deps oci-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,7 +18,7 @@ demo: ## build and run examples/quickstart on this machine
 	@go build -o bin/quickstart ./examples/quickstart
 	@bin/quickstart
 
-test: deps test-fast lint e2e net vm ## everything: install what is missing, check, test here, test on all kernels
+test: deps test-fast lint e2e net oci vm ## everything: install what is missing, check, test here, test on all kernels
 
 colocate: ## a real service beside real batch work, with and without elastic; COLOCATE="-rounds 3"
 	@need=; for t in redis-server:redis-server stress-ng:stress-ng; do command -v $${t%%:*} >/dev/null || need="$$need $${t#*:}"; done; \
@@ -37,6 +38,7 @@ check: ## formatting, vet on other systems too, staticcheck
 	GOARCH=arm64 go vet ./...
 	go run $(STATICCHECK) ./...
 	cd isolation/cni && go vet ./... && GOOS=darwin go vet ./... && go run $(STATICCHECK) ./...
+	cd isolation/oci && go vet ./... && GOOS=darwin go vet ./...
 
 # As in the matrix, tests that fail, if they are few, run once more at the end,
 # and are named either way.
@@ -78,7 +80,25 @@ net: ## run CNI plugins for sandboxes (isolation/cni, a module of its own), and 
 	fi; \
 	export CAISSON_VM_HAS="$$has"; go test -count=1 -run TestIperf3 ./netns && cd isolation/cni && go test -count=1 ./...
 
-vm: ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
+# FILE-OR-COMMAND:PACKAGE of what libcontainer is compiled with.
+CGO = gcc:gcc pkg-config:pkg-config /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev
+
+# As in the matrix, which is static and so builds nothing twice; see test/vm/build.go.
+OCIBUILD = -trimpath -tags seccomp,netgo,osusergo -ldflags '-s -w -linkmode external -extldflags -static'
+
+oci-deps:
+	@need=; for t in $(CGO); do command -v $${t%:*} >/dev/null || [ -e $${t%:*} ] || need="$$need $${t#*:}"; done; \
+	if [ -n "$$need" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		set -x; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; \
+	fi
+
+oci: oci-deps ## test the driver over libcontainer (isolation/oci, a module of its own, with cgo)
+	cd isolation/oci && export CGO_ENABLED=1 && go vet -tags seccomp,netgo,osusergo . && \
+		go test -count=1 $(OCIBUILD) . && \
+		CGO_ENABLED=0 go run -exec 'env CGO_ENABLED=1 GOFLAGS=-tags=seccomp,netgo,osusergo' $(GOLANGCI) run ./...
+
+vm: oci-deps ## test on Debian's kernels under qemu; VM="-run 6.1/v2 -pkgs cgroups" narrows it
 	go run ./test/vm $(VM)
 
 KILLS = 1000

@@ -26,10 +26,23 @@ type Exec struct {
 	pid   int
 	child *launch.Child
 	drop  func()
-	ended chan struct{} // closed once status is set
+	send  func(syscall.Signal) error // of a driver that has no child here
+	ended chan struct{}              // closed once status is set
 
 	mu     sync.Mutex
 	status ExitStatus
+}
+
+// NewExec is for drivers: e is a process of theirs, and they call ended once, when
+// they know how it ended. signal sends to it, and answers a [StateError] after that.
+func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(ExitStatus)) {
+	e = &Exec{pid: pid, send: signal, ended: make(chan struct{})}
+	return e, func(st ExitStatus) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.status = st
+		close(e.ended)
+	}
 }
 
 // Exec starts a process in the running sandbox: in its namespaces, root and group,
@@ -75,6 +88,9 @@ func (e *Exec) Wait(ctx context.Context) (ExitStatus, error) {
 
 // Signal sends sig to the process.
 func (e *Exec) Signal(sig syscall.Signal) error {
+	if e.send != nil {
+		return e.send(sig)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.child.PIDFD.Int() < 0 {

@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"os"
-	"syscall"
 	"time"
 
-	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/sys"
 )
@@ -86,14 +84,7 @@ func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
 	if st.Signal != 0 {
 		st.Code = 128 + st.Signal
 	}
-	// Only a kill can have been for lack of memory; an unknown end too.
-	if !st.Known || st.Signal == int(syscall.SIGKILL) {
-		var ev cgroups.Events
-		if c.Cgroup.Events(&ev) == nil {
-			kills, _ := ev.Memory.OOMKill.Value()
-			st.OOM = kills > 0
-		}
-	}
+	st = c.GroupExit(st)
 	b.mu.Lock()
 	b.saved.Exit = &st
 	saved := b.saved

@@ -48,7 +48,7 @@ func (s *stand) groups(pid int) []group {
 	s.Helper()
 	mounts, err := testutil.CgroupMounts()
 	require.NoError(s, err)
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	text, err := os.ReadFile(procPath(pid, "cgroup"))
 	require.NoError(s, err)
 	var all []group
 	for line := range strings.Lines(string(text)) {
@@ -97,24 +97,22 @@ func (s *stand) noGroup(id string) {
 	}
 }
 
-// cpuTime is what the process has used, in clock ticks.
+// cpuTime is what the process has used, in clock ticks: fields 14 and 15 of
+// proc_pid_stat(5), of which the second is a name in parentheses.
 func (s *stand) cpuTime(pid int) int {
 	s.Helper()
-	f := s.procStat(pid)
+	text, err := os.ReadFile(procPath(pid, "stat"))
+	require.NoError(s, err)
+	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	require.Greater(s, len(f), 13)
 	user, err1 := strconv.Atoi(f[11])
 	system, err2 := strconv.Atoi(f[12])
 	require.NoError(s, errors.Join(err1, err2))
 	return user + system
 }
 
-// procStat are the fields of /proc/PID/stat from the third on, the state.
-func (s *stand) procStat(pid int) []string {
-	s.Helper()
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	require.NoError(s, err)
-	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	require.Greater(s, len(f), 13)
-	return f
+func procPath(pid int, name string) string {
+	return filepath.Join("/proc", strconv.Itoa(pid), name)
 }
 
 // signal sends to every process of the stand's sandboxes, from outside.

@@ -3,6 +3,7 @@
 package isolationtest
 
 import (
+	"os"
 	"strings"
 	"syscall"
 
@@ -158,7 +159,8 @@ func destroyStopped(s *stand) {
 	s.eventually(func() bool {
 		s.signal(syscall.SIGSTOP) // also those that were just being born
 		for _, pid := range s.processes() {
-			if s.procStat(pid)[0] != "T" {
+			// One of them may just have ended.
+			if text, err := os.ReadFile(procPath(pid, "stat")); err == nil && !strings.Contains(string(text), ") T ") {
 				return false
 			}
 		}

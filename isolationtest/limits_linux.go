@@ -5,7 +5,6 @@ package isolationtest
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -18,10 +17,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func procPath(pid int, name string) string {
-	return filepath.Join("/proc", strconv.Itoa(pid), name)
-}
 
 // freeze: once it returns no process runs, and each goes on when it is thawed.
 func freeze(s *stand) {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -19,6 +21,27 @@ type testBinary struct {
 
 // name is the package's path as one file name.
 func (b testBinary) name() string { return strings.ReplaceAll(b.pkg, "/", "+") }
+
+// cgoTests is a module of its own that needs a C compiler, and so is built for this
+// machine's architecture alone: statically, as there are no libraries in the matrix.
+// The Makefile runs the same binary here.
+const cgoTests = "isolation/oci"
+
+var cgoBuild = []string{
+	"test", "-c", "-trimpath", "-tags", "seccomp,netgo,osusergo", "-ldflags", "-s -w -linkmode external -extldflags -static",
+}
+
+// cgo reports whether there is what it takes, and says so if not.
+func cgo() bool {
+	_, err := exec.LookPath("gcc")
+	if err == nil {
+		_, err = os.Stat("/usr/include/seccomp.h")
+	}
+	if err != nil {
+		fmt.Println("without", cgoTests+", for lack of a C compiler or of libseccomp-dev:", err)
+	}
+	return err == nil
+}
 
 // buildTests compiles the static test binary of every package that has tests
 // and whose path contains one of the filters.
@@ -46,6 +69,13 @@ func buildTests(ctx context.Context, work, arch, filters string) ([]testBinary, 
 		}
 		b.path = filepath.Join(out, b.name()+".test")
 		if _, err := command(ctx, dir, env, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", b.path, path); err != nil {
+			return nil, err
+		}
+		tests = append(tests, b)
+	}
+	if containsAny(cgoTests, filters) && arch == runtime.GOARCH && cgo() {
+		b := testBinary{pkg: cgoTests, path: filepath.Join(out, strings.ReplaceAll(cgoTests, "/", "+")+".test")}
+		if _, err := command(ctx, filepath.Join(dir, cgoTests), []string{"CGO_ENABLED=1"}, "go", append(slices.Clone(cgoBuild), "-o", b.path, ".")...); err != nil {
 			return nil, err
 		}
 		tests = append(tests, b)

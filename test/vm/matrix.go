@@ -137,6 +137,7 @@ var chosen = map[string][]string{
 	"examples/caisson":    {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"examples/quickstart": {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"isolationtest":       {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"isolation/oci":       {"6.1/v2"},
 	"test/crash":          {"6.12/v2"},
 }
 

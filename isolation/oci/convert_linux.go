@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && cgo
+
+package oci
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/seccomp"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/runtimespec"
+)
+
+// blueprint is a spec in libcontainer's words.
+type blueprint struct {
+	config  *configs.Config
+	process *specs.Process
+	missing []string // what was asked for with leave to do without
+}
+
+// convert says what libcontainer is to make of a spec, or what it cannot do.
+func (d *Driver) convert(s isolation.Spec) (*blueprint, error) {
+	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{CgroupsPath: "/" + d.path(s.ID)})
+	if err != nil {
+		return nil, err
+	}
+	b := &blueprint{process: spec.Process}
+	if err := b.lacks(s, left); err != nil {
+		return nil, err
+	}
+	if spec.Linux.Seccomp != nil && !seccomp.Enabled {
+		const reason = "libcontainer was built without the tag seccomp"
+		if s.Security.Seccomp == isolation.On {
+			return nil, &isolation.UnsupportedError{Feature: "security.seccomp", Reason: reason}
+		}
+		b.missing = append(b.missing, "security.seccomp: "+reason)
+		spec.Linux.Seccomp = nil
+	}
+	b.config, err = specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName: s.ID, Spec: spec, NoNewKeyring: s.Security.Keyring == isolation.Off,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", isolation.ErrInvalid, err)
+	}
+	// The limits are written by package cgroups. Only the devices are
+	// libcontainer's, which adds those that every container has.
+	b.config.Cgroups.Resources = &cgroups.Resources{Devices: b.config.Cgroups.Resources.Devices}
+	return b, nil
+}
+
+// lacks is an error of all that was asked for and libcontainer does not do. What
+// is only by default it notes.
+func (b *blueprint) lacks(s isolation.Spec, left []runtimespec.Leftover) error {
+	var errs []error
+	for _, l := range left {
+		switch l.Field {
+		case "driver", "controllers", "security.keyring": // seen to here
+			continue
+		case "security.landlock":
+			if s.Security.Landlock != isolation.On {
+				b.missing = append(b.missing, l.Field+": "+l.Reason)
+				continue
+			}
+		case "root.bare":
+			if !s.Root.Bare {
+				b.missing = append(b.missing, l.Reason)
+				continue
+			}
+		}
+		errs = append(errs, &isolation.UnsupportedError{Feature: l.Field, Reason: l.Reason})
+	}
+	if s.Process.Terminal {
+		errs = append(errs, &isolation.UnsupportedError{
+			Feature: "process.terminal", Reason: "libcontainer makes terminals itself instead of taking the caller's",
+		})
+	}
+	return errors.Join(errs...)
+}
+
+// newProcess is a process as libcontainer starts it.
+func newProcess(p *specs.Process) (*libcontainer.Process, error) {
+	out := &libcontainer.Process{
+		Args: p.Args, Env: p.Env, Cwd: p.Cwd, UID: int(p.User.UID), GID: int(p.User.GID),
+		NoNewPrivileges: &p.NoNewPrivileges, Scheduler: p.Scheduler, IOPriority: p.IOPriority,
+		Capabilities: &configs.Capabilities{
+			Bounding: p.Capabilities.Bounding, Effective: p.Capabilities.Effective, Permitted: p.Capabilities.Permitted,
+		},
+	}
+	for _, g := range p.User.AdditionalGids {
+		out.AdditionalGroups = append(out.AdditionalGroups, int(g))
+	}
+	for _, r := range p.Rlimits {
+		n, ok := rlimits[r.Type]
+		if !ok {
+			return nil, &isolation.UnsupportedError{Feature: "process.rlimits", Reason: "libcontainer has no " + r.Type}
+		}
+		out.Rlimits = append(out.Rlimits, configs.Rlimit{Type: n, Soft: r.Soft, Hard: r.Hard})
+	}
+	return out, nil
+}
+
+// rlimits are the numbers of include/uapi/asm-generic/resource.h.
+var rlimits = map[string]int{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+	"RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
