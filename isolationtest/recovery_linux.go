@@ -113,9 +113,9 @@ func recoverLimits(s *stand) {
 // recoverVanished: what was taken away while no host was there is taken off the
 // books, with what is left of it.
 func recoverVanished(s *stand) {
-	if s.driver == nil {
-		// Where no cgroup2 is mounted the native driver has a group in one that
-		// nobody else gets at, and the sandbox is not gone.
+	if s.opt.Vanish == nil {
+		// Where no cgroup2 is mounted, drivers that use package cgroups have a group
+		// in one that nobody else gets at, and the sandbox is not gone.
 		testutil.Require(s.TB, testutil.UnifiedTree)
 	}
 	box := s.running(1, s.spec("a", "wait"))
