@@ -85,14 +85,14 @@ func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
 		st.Code = 128 + st.Signal
 	}
 	st = c.GroupExit(st)
-	b.mu.Lock()
-	b.saved.Exit = &st
-	saved := b.saved
-	b.mu.Unlock()
 	// The record is for the next process. Without it, that one finds the
 	// process gone and reports an unknown status: worse, and true. Who waits
-	// writes it; only if nobody does is it worth waking another thread for.
-	c.saveLater(saved)
+	// writes it, or who closes the host; only if nobody does is it worth waking
+	// another thread for.
+	b.mu.Lock()
+	b.saved.Exit = &st
+	c.saveLater(b.saved)
+	b.mu.Unlock()
 	if c.ended != nil {
 		c.ended(st)
 	}

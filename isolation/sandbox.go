@@ -469,7 +469,8 @@ func (s *Sandbox) close() error {
 	if d, ok := s.driver.(Releaser); ok {
 		err = d.Release(s.c)
 	}
-	return errors.Join(err, s.c.record.close())
+	// How its process ended may have been told, and not written down yet.
+	return errors.Join(err, s.c.record.flush(), s.c.record.close())
 }
 
 func (s *Sandbox) lacks(what string) error {
