@@ -74,12 +74,12 @@ func (p *place) program(path string, args ...string) *exec.Cmd {
 var errNotInstalled = errors.New("not installed")
 
 // gcc builds a C program of this folder.
-func (p *place) gcc(source string) (string, error) {
+func (p *place) gcc(source string, flags ...string) (string, error) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		return "", fmt.Errorf("%w: gcc", errNotInstalled)
 	}
 	out := filepath.Join(p.dir, strings.TrimSuffix(filepath.Base(source), ".c"))
-	return out, build("gcc", "-O2", "-static", "-o", out, source)
+	return out, build("gcc", append(flags, "-O2", "-static", "-o", out, source)...)
 }
 
 // goBuild builds a Go package; with cgo it needs gcc.

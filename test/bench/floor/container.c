@@ -10,9 +10,9 @@
 //   assemble the root: an overlay whose upper layer is in memory; /proc, /sys,
 //   /dev with six devices, pts, shm and mqueue; hide and guard paths; pivot_root,
 //   loopback, session, descriptors, keyring, capabilities, no_new_privs, seccomp,
-//   exec, wait, remove the cgroups.
+//   exec of a stub and of the program, wait, remove the cgroups.
 //
-//   container --root DIR --seccomp FILE [--masked PATH]... [--guarded PATH]...
+//   container --root DIR --seccomp FILE --stub FILE [--masked PATH]... [--guarded PATH]...
 //             [--name NAME] [--exec]
 //
 // It makes one cycle for each line on stdin. With --exec there is one container,
@@ -27,6 +27,7 @@
 #include <linux/filter.h>
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 
 static const char *rootfs, *masked[32], *guarded[32];
@@ -49,6 +50,7 @@ static volatile int failed; // the line where the child has failed
 static char stack[64 << 10] __attribute__((aligned(16)));
 static uint64_t empty_mask;
 static int sleeper; // the first process is to sleep
+static int stub, report_end; // what the child executes first, and where that would complain
 static int joining; // the pidfd of the container to join, or -1
 
 static const uint64_t kept_caps = 0xa80425fb; // the fourteen
@@ -189,7 +191,9 @@ static void dress(void)
 	TRY(SYS(__NR_fcntl, 0, F_SETFD, 0, 0));
 	TRY(SYS(__NR_dup3, 2, 1, 0, 0));
 	TRY(SYS(__NR_fcntl, 2, F_SETFD, 0, 0));
-	TRY(SYS(__NR_close_range, 3, ~0U, 0, 0));
+	TRY(SYS(__NR_dup3, report_end, 3, 0, 0));
+	TRY(SYS(__NR_dup3, stub, 4, O_CLOEXEC, 0));
+	TRY(SYS(__NR_close_range, 5, ~0U, 0, 0));
 	TRY(SYS(__NR_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, 0, 0, 0));
 	for (int c = 0; c <= last_cap; c++)
 		if (!(kept_caps >> c & 1))
@@ -208,8 +212,8 @@ static void dress(void)
 // child runs on a stack of its own.
 static __attribute__((noreturn, noinline)) void child(void)
 {
-	static const char *const sleeps[] = { "/bin/sleep", "1000000", NULL };
-	const char *const runs[] = { program, NULL }, *const *argv = sleeper ? sleeps : runs;
+	static const char *const sleeps[] = { "/bin/sleep", "/bin/sleep", "1000000", NULL };
+	const char *const runs[] = { program, program, NULL }, *const *argv = sleeper ? sleeps : runs;
 	const char *const envp[] = { "PATH=/bin", NULL };
 	for (int i = 0; i < nv1; i++)
 		TRY(SYS(__NR_write, v1[i].tasks, "0", 1, 0));
@@ -234,7 +238,7 @@ static __attribute__((noreturn, noinline)) void child(void)
 		SYS(__NR_close, s, 0, 0, 0);
 	}
 	dress();
-	TRY(SYS(__NR_execve, argv[0], argv, envp, 0));
+	TRY(sys(__NR_execveat, 4, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH, 0));
 	__builtin_unreachable();
 }
 
@@ -245,6 +249,10 @@ static int pidfd;
 // start clones; the child has left our memory when it returns.
 static void start(uint64_t flags, int unified)
 {
+	int report[2], err;
+	if (pipe2(report, O_CLOEXEC) || (report_end = fcntl(report[1], F_DUPFD_CLOEXEC, 10)) < 0)
+		die("pipe2");
+	close(report[1]);
 	mapped = failed = 0;
 	gone = 1;
 	args = (struct clone_args){ .flags = CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID | flags, .exit_signal = SIGCHLD,
@@ -274,6 +282,27 @@ static void start(uint64_t flags, int unified)
 		fprintf(stderr, "container: the child failed in line %d\n", failed);
 		exit(1);
 	}
+	close(report_end);
+	if (read(report[0], &err, sizeof err) != 0)
+		die("exec");
+	close(report[0]);
+}
+
+// hold takes a program into a sealed memory file.
+static int hold(const char *path)
+{
+	static char text[64 << 10];
+	char self[64];
+	int file = open(path, O_RDONLY | O_CLOEXEC), fd = memfd_create("stub", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	ssize_t n = file < 0 ? -1 : read(file, text, sizeof text);
+	if (n <= 0 || fd < 0 || write(fd, text, n) != n ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		die(path);
+	close(file);
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	int held = open(self, O_RDONLY | O_CLOEXEC); // what is open for writing cannot be executed
+	close(fd);
+	return fcntl(held, F_DUPFD_CLOEXEC, 10);
 }
 
 static const uint64_t all_new = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWUSER;
@@ -362,6 +391,8 @@ int main(int argc, char **argv)
 				die("the filter");
 			prog.len = n / sizeof *filter;
 			close(fd);
+		} else if (!strcmp(a, "--stub")) {
+			stub = hold(value(argc, argv, &i));
 		} else if (!strcmp(a, "--masked") && nmasked < 32) {
 			struct stat st;
 			const char *path = value(argc, argv, &i);
@@ -382,8 +413,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (!rootfs || !prog.len) {
-		fprintf(stderr, "container: --root and --seccomp are needed\n");
+	if (!rootfs || !prog.len || !stub) {
+		fprintf(stderr, "container: --root, --seccomp and --stub are needed\n");
 		return 2;
 	}
 	layout();
