@@ -86,6 +86,7 @@ type Launch struct {
 	root       *launch.Root                         // takes the place of Mounts
 	rootMounts func([]Mount) ([]launch.Item, error) // what goes on it, Mounts first
 	stub       *launch.Stub
+	filters    *filters
 	confined   bool             // the files are the sandbox's own
 	entered    *sys.FD          // the first process of the running sandbox that it enters, or nil
 	entering   namespaces.Kinds // which of that one's namespaces

@@ -112,6 +112,7 @@ func (d *nativeDriver) compile(l *Launch) (p *launch.Program, done func(), err e
 			return nil, nil, err
 		}
 	}
+	l.filters = &d.filters
 	return l.compile(d.low)
 }
 

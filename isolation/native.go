@@ -37,6 +37,7 @@ type nativeDriver struct {
 	network   *networkIsolator
 	logs      *logsIsolator
 	isolators []Isolator
+	filters   filters
 	stubs     struct {
 		sync.Mutex
 		stub *launch.Stub // nil until the first need for it

@@ -5,6 +5,7 @@ package isolation
 import (
 	"fmt"
 	"strconv"
+	"sync"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
@@ -260,7 +261,7 @@ func (s Spec) Protections() []Protection {
 func (l *Launch) secure(s *Spec, out *launch.Spec) error {
 	out.Keyring = s.on(s.Security.Keyring)
 	if s.on(s.Security.Seccomp) {
-		out.Seccomp = seccomp.Default(l.Capabilities)
+		out.Seccomp = l.filters.of(l.Capabilities)
 	}
 	scopes, why := s.scopes()
 	if scopes {
@@ -279,4 +280,22 @@ func (l *Launch) secure(s *Spec, out *launch.Spec) error {
 		out.Scheduling = s.Process.Scheduling.launch()
 	}
 	return nil
+}
+
+// filters keeps the filter that was asked for last: nearly all sandboxes have the
+// same capabilities, and to compile one takes as long as a few mounts.
+type filters struct {
+	mu           sync.Mutex
+	capabilities uint64
+	filter       []byte
+}
+
+// of is the filter for these capabilities. It is not to be changed.
+func (f *filters) of(capabilities uint64) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.filter == nil || f.capabilities != capabilities {
+		f.capabilities, f.filter = capabilities, seccomp.Default(capabilities)
+	}
+	return f.filter
 }

@@ -74,14 +74,13 @@ type image struct {
 	relocs []uint32 // indices in words
 }
 
-// reserve makes room for a usual program.
-func (im *image) reserve() {
-	const steps = 64
-	im.room = make([]uint64, (headerSize+steps*stepSize+512)/8)
+// reserve makes room for so many steps, and eight bytes of data each.
+func (im *image) reserve(steps int) {
+	im.room = make([]uint64, (headerSize+uintptr(steps)*(stepSize+8))/8)
 	im.steps = stepsOf(im.room, steps)[:0:steps]
 	both := make([]uint8, 2*steps)
 	im.ptrs, im.fields = both[:0:steps], both[steps:steps:2*steps]
-	im.data = make([]byte, 0, 512)
+	im.data = make([]byte, 0, 8*steps)
 	im.relocs = make([]uint32, 0, steps)
 }
 

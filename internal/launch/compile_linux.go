@@ -61,7 +61,7 @@ func Compile(s Spec) (*Program, error) {
 			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
 	p := &Program{pidns: -1, names: make([]File, 0, 1+len(s.Tasks)+len(s.Join))}
-	p.reserve()
+	p.reserve(usualSteps(&s))
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
 		uint64(s.Namespaces&^(NewCgroup|NewTime))
 	args := cloneArgs{}
@@ -89,6 +89,15 @@ func Compile(s Spec) (*Program, error) {
 	}
 	p.finish(args)
 	return p, nil
+}
+
+// usualSteps is about how many steps the Spec takes; more only take more time to
+// lay out.
+func usualSteps(s *Spec) int {
+	if s.Root != nil {
+		return 64 + 16*len(s.Root.Items)
+	}
+	return 64
 }
 
 // checkPath refuses what execve will refuse, where the child's view of the
