@@ -67,8 +67,10 @@ func (h *held) close(b *budget) error {
 func (h *held) free() error {
 	var errs []error
 	for i, f := range h.files {
-		errs = append(errs, f.Close())
-		h.files[i] = nil
+		if f != nil {
+			errs = append(errs, f.Close())
+			h.files[i] = nil
+		}
 	}
 	for i := range h.huge {
 		errs = append(errs, h.huge[i].close())

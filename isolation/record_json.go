@@ -8,7 +8,11 @@ import "github.com/caisson-run/caisson/internal/compact"
 // themselves, under the names of the fields' tags; see package compact.
 
 func (e entry) MarshalJSON() ([]byte, error) {
-	o := compact.NewObject(512)
+	size := 192
+	if e.Spec != nil {
+		size = 512
+	}
+	o := compact.NewObject(size)
 	if e.Version != 0 {
 		o.Number("v", uint64(e.Version))
 	}
@@ -140,7 +144,7 @@ func (n *Namespaces) modes() *[8]NamespaceMode {
 }
 
 func (s nativeState) MarshalJSON() ([]byte, error) {
-	o := compact.NewObject(256)
+	o := compact.NewObject(160)
 	o.Object("group", func(o *compact.Object) {
 		o.Number("dev", s.Group.Dev)
 		o.Number("ino", s.Group.Ino)

@@ -4,6 +4,7 @@ package isolation
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 
 	"github.com/caisson-run/caisson/internal/compact"
@@ -35,4 +36,13 @@ func TestRecordJSON(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, string(want), string(got), name)
 	}
+}
+
+// Root.IsZero does not forget a field either.
+func TestRootIsZero(t *testing.T) {
+	require.True(t, Root{}.IsZero())
+	for name, r := range testutil.Filled[Root]() {
+		require.Equal(t, reflect.DeepEqual(r, Root{}), r.IsZero(), name)
+	}
+	require.False(t, Root{Masked: []string{}}.IsZero(), "an empty list is none, and not the default")
 }

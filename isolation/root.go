@@ -5,7 +5,6 @@ package isolation
 import (
 	"path"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,7 +99,10 @@ func DefaultGuarded() []string {
 }
 
 // IsZero reports whether the sandbox has the caller's root.
-func (r Root) IsZero() bool { return reflect.DeepEqual(r, Root{}) }
+func (r Root) IsZero() bool {
+	return r.Path == "" && r.Layers == nil && r.Upper == "" && r.Size == 0 && !r.ReadOnly && !r.Bare &&
+		r.Volumes == nil && r.Masked == nil && r.Guarded == nil
+}
 
 // Clone is a copy that shares nothing with r.
 func (r Root) Clone() Root {
