@@ -107,7 +107,7 @@ func (f *filler) fill(v reflect.Value, name string) {
 		if f.leaf(name) {
 			v.SetInt(7)
 		}
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		if f.leaf(name) {
 			v.SetUint(7)
 		}
