@@ -24,7 +24,12 @@ type Join struct {
 
 // Join opens what a new process needs to be born in the group. The descriptors
 // are opened once and held.
-func (c *Cgroup) Join() (Join, error) {
+func (c *Cgroup) Join() (Join, error) { return c.JoinFrom(0) }
+
+// JoinFrom is Join for a child of the process parent, or of the caller if that is 0:
+// which CPUs the parent may use decides, before Linux 6.4, about how the child gets
+// into a cpuset.
+func (c *Cgroup) JoinFrom(parent int) (Join, error) {
 	c.joining.Lock()
 	defer c.joining.Unlock()
 	j := Join{Unified: -1}
@@ -37,7 +42,7 @@ func (c *Cgroup) Join() (Join, error) {
 				continue
 			}
 			// The cpuset may have changed since an earlier Join.
-			f, err := n.bornElsewhere()
+			f, err := n.bornElsewhere(parent)
 			if err != nil {
 				return Join{}, err
 			}

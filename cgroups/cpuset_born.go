@@ -3,6 +3,7 @@
 package cgroups
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
@@ -19,8 +20,8 @@ import (
 // CLONE_INTO_CGROUP properly", Linux 6.4) and in some older stable releases. To
 // ask the kernel would take such a child, so older releases are taken at their
 // number; the price there is the lock that a move takes, and only groups with
-// fewer CPUs than the caller pay it.
-func (n *node) bornElsewhere() (*kernfs.File, error) {
+// fewer CPUs than the parent pay it.
+func (n *node) bornElsewhere(parent int) (*kernfs.File, error) {
 	old, err := sys.ReleaseBefore(6, 4)
 	if err != nil || !old {
 		return nil, err
@@ -37,7 +38,7 @@ func (n *node) bornElsewhere() (*kernfs.File, error) {
 	for cpu := range cpus.Each {
 		group.Set(cpu)
 	}
-	caller, err := sys.Affinity(os.Getpid())
+	caller, err := sys.Affinity(cmp.Or(parent, os.Getpid()))
 	if err != nil || caller.Within(&group) {
 		return nil, err
 	}

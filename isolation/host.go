@@ -66,6 +66,21 @@ type Config struct {
 	// [Host.Journal]. The older half goes when they are full.
 	Journal int64
 
+	// Supervisor is a program that calls [supervisor.Main], with its arguments, an
+	// absolute path first. The processes of sandboxes are then its children, so how
+	// they end is known on every kernel, whatever becomes of the agent meanwhile;
+	// and it keeps descriptors for the next one, see [Sandbox.Keep]. The host starts
+	// it at the first Start, if none runs for Root.
+	//
+	// Further processes ([Sandbox.Exec]) stay the agent's children. What a process
+	// inherits, where its spec does not say it, is what the supervisor had from the
+	// agent that has started it: umask, resource limits, namespaces.
+	//
+	// Empty is none. One that an earlier host has started is asked all the same.
+	//
+	// [supervisor.Main]: https://pkg.go.dev/github.com/caisson-run/caisson/isolation/supervisor#Main
+	Supervisor []string
+
 	// Isolators are added to the native driver's, behind the built-in ones.
 	Isolators []Isolator
 
@@ -73,6 +88,7 @@ type Config struct {
 	Drivers map[string]Driver
 
 	clock clock // of tests; the real one if it is zero
+	deaf  bool  // of tests: as if the kernel kept no exit status of others' children
 }
 
 // Host is one agent's sandboxes on one machine. It is safe for concurrent use.
@@ -114,6 +130,9 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	}
 	if err := cfg.Update.Validate(); err != nil {
 		return nil, err
+	}
+	if len(cfg.Supervisor) > 0 && !filepath.IsAbs(cfg.Supervisor[0]) {
+		return nil, &InvalidError{Field: "supervisor", Value: clip(cfg.Supervisor[0]), Reason: "not an absolute path"}
 	}
 	boot, err := linux.BootID()
 	if err != nil {
@@ -166,7 +185,7 @@ func (h *Host) open(ctx context.Context) error {
 	if err := h.recover(ctx); err != nil {
 		return err
 	}
-	return errors.Join(h.recoverNetwork(ctx), h.recoverLogs())
+	return errors.Join(h.recoverNetwork(ctx), h.recoverLogs(), h.recoverSupervised(ctx))
 }
 
 // Mode is the layout of cgroups that the host works with.
@@ -338,7 +357,7 @@ func (h *Host) Remove(ctx context.Context) error {
 	if len(names) > 0 {
 		return fmt.Errorf("remove host: %w: sandbox %q is there", ErrState, names[0])
 	}
-	if err := errors.Join(h.native.network.remove(), h.native.logs.remove()); err != nil {
+	if err := errors.Join(h.native.network.remove(), h.native.logs.remove(), h.native.supervisor.remove(ctx)); err != nil {
 		return fmt.Errorf("remove host: %w", err)
 	}
 	if err := h.native.parent.remove(ctx); err != nil {

@@ -91,6 +91,7 @@ type Launch struct {
 	entered    *sys.FD          // the first process of the running sandbox that it enters, or nil
 	entering   namespaces.Kinds // which of that one's namespaces
 	slave      bool             // the machine's later mounts arrive
+	from       int              // the supervisor that it is a child of, or 0
 
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are

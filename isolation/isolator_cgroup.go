@@ -86,7 +86,7 @@ func heldBack(r cgroups.Resources) (now, later cgroups.Resources) {
 
 // Launch has the process born in the group.
 func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
-	join, err := c.Cgroup.Join()
+	join, err := c.Cgroup.JoinFrom(l.from)
 	if err != nil {
 		return err
 	}

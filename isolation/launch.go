@@ -15,11 +15,24 @@ import (
 // compile turns l into the clone program. done closes what only the start
 // needs.
 func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err error) {
-	files, done, err := l.files(low)
+	s, free, err := l.lower(low)
 	if err != nil {
 		return nil, nil, err
 	}
-	s := launch.Spec{
+	if p, err = launch.Compile(s); err != nil {
+		free()
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return p, func() { _ = p.Close(); free() }, nil
+}
+
+// lower is l in the words of internal/launch.
+func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) {
+	files, done, err := l.files(low)
+	if err != nil {
+		return s, nil, err
+	}
+	s = launch.Spec{
 		Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir, Files: files,
 		Namespaces: launch.Namespaces(l.New.Flags()),
 		UIDMaps:    idMaps(l.UIDMap), GIDMaps: idMaps(l.GIDMap),
@@ -30,9 +43,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 	if l.UnifiedFD >= 0 {
 		s.Cgroup = &launch.File{FD: l.UnifiedFD, Path: "cgroup"}
 	}
-	for _, fd := range l.TaskFDs {
-		s.Tasks = append(s.Tasks, launch.File{FD: fd, Path: "tasks"})
-	}
+	s.Tasks = tasks(l.TaskFDs)
 	for _, ns := range l.Join {
 		if l.bornIn(ns) {
 			continue
@@ -63,7 +74,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		items, err := l.rootMounts(l.Mounts)
 		if err != nil {
 			done()
-			return nil, nil, err
+			return s, nil, err
 		}
 		s.Root = l.root
 		s.Root.Items = append(s.Root.Items, items...)
@@ -83,7 +94,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 		}
 	} else if int(l.User.UID) != os.Geteuid() || int(l.User.GID) != os.Getegid() {
 		done()
-		return nil, nil, &UnsupportedError{
+		return s, nil, &UnsupportedError{
 			Feature: "process.user", Reason: "taking another identity needs root or a new user namespace",
 		}
 	}
@@ -93,27 +104,36 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 	}
 	if err != nil {
 		done()
-		return nil, nil, err
+		return s, nil, err
 	}
-	if p, err = launch.Compile(s); err != nil {
-		done()
-		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	return s, done, nil
+}
+
+// tasks are open v1 files as internal/launch has them.
+func tasks(fds []int) (list []launch.File) {
+	for _, fd := range fds {
+		list = append(list, launch.File{FD: fd, Path: "tasks"})
 	}
-	free := done // done itself is the result
-	return p, func() { _ = p.Close(); free() }, nil
+	return list
 }
 
 // compile is [Launch.compile] with the driver's descriptors.
 func (d *nativeDriver) compile(l *Launch) (p *launch.Program, done func(), err error) {
+	if err := d.lend(l); err != nil {
+		return nil, nil, err
+	}
+	return l.compile(d.low)
+}
+
+// lend gives l what the driver has for all: filters, and the stub where it is needed.
+func (d *nativeDriver) lend(l *Launch) (err error) {
+	l.filters = &d.filters
 	// What is not the caller's must not find the caller's binary; see
 	// internal/launch/stub.go.
 	if l.root != nil || l.entered != nil || l.spec != nil && l.spec.Process.Reaper {
-		if l.stub, err = d.stub(); err != nil {
-			return nil, nil, err
-		}
+		l.stub, err = d.stub()
 	}
-	l.filters = &d.filters
-	return l.compile(d.low)
+	return err
 }
 
 // stub makes the stub at the first need for it.

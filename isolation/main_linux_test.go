@@ -20,6 +20,7 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/supervisor"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,6 +43,9 @@ func TestMain(m *testing.M) {
 		"net-root":  childNetRoot,
 		"reaper":    childReaper,
 		"count":     childCount,
+		"supervise": func([]string) int { return supervisor.Main() },
+		"keeper":    childKeeper,
+		"talk":      childTalk,
 		"spin": func([]string) int {
 			for {
 				_ = rand.Int()

@@ -3,11 +3,9 @@
 package isolation
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -20,6 +18,7 @@ import (
 	"github.com/caisson-run/caisson/internal/checkpoint"
 	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/supervise"
 	"github.com/caisson-run/caisson/internal/sys"
 )
 
@@ -38,7 +37,10 @@ type nativeDriver struct {
 	logs      *logsIsolator
 	isolators []Isolator
 	filters   filters
-	stubs     struct {
+
+	supervisor *supervision
+	deaf       bool // see Config
+	stubs      struct {
 		sync.Mutex
 		stub *launch.Stub // nil until the first need for it
 	}
@@ -53,6 +55,8 @@ type box struct {
 	drop  func()        // stops listening for its end
 	ended chan struct{} // closed once saved.Exit is set
 	hurry chan struct{} // closed once the sandbox is being destroyed
+
+	released chan struct{} // closed once the sandbox is let go; nil if nobody listens
 
 	waiters atomic.Int32 // who waits for ended writes down how it ended
 	execs   []*Exec      // further processes, some ended
@@ -85,6 +89,10 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	d.supervisor, d.deaf = newSupervision(cfg, d.parent, d.engine), cfg.deaf
+	if err := d.supervisor.open(ctx); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
 	d.engine.Above(d.parent.group)
 	d.isolators = slices.Concat([]Isolator{
 		d.network, d.logs, // first, to be cleaned up when the processes have ended
@@ -107,8 +115,16 @@ func (d *nativeDriver) close() error {
 	if d.low != nil {
 		errs = append(errs, d.low.Close())
 	}
-	errs = append(errs, d.stubs.stub.Close())
+	errs = append(errs, d.stubs.stub.Close(), d.supervisor.close())
 	return errors.Join(append(errs, d.logs.close(), d.network.close(), d.root.Close())...)
+}
+
+func (d *nativeDriver) newBox() *box {
+	b := &box{ended: make(chan struct{}), hurry: make(chan struct{})}
+	if d.supervisor.client != nil {
+		b.released = make(chan struct{})
+	}
+	return b
 }
 
 // boxOf is the driver's part of c; nil before it is made.
@@ -132,7 +148,8 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 			return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators[:i+1]))
 		}
 	}
-	b := &box{ended: make(chan struct{}), hurry: make(chan struct{}), saved: nativeState{Group: c.Cgroup.ID(), Missing: c.missing}}
+	b := d.newBox()
+	b.saved = nativeState{Group: c.Cgroup.ID(), Missing: c.missing}
 	if err := d.mark(c); err != nil {
 		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
 	}
@@ -161,12 +178,21 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 		return &StateError{State: st, Reason: "its process was started already"}
 	}
 	l := &Launch{UnifiedFD: -1, Files: files, spec: &c.Spec}
+	if d.supervisor.wanted() {
+		var err error
+		if l.from, err = d.supervisor.ensure(ctx); err != nil {
+			return err
+		}
+	}
 	for _, iso := range d.isolators {
 		if li, ok := iso.(LaunchIsolator); ok {
 			if err := li.Launch(c, l); err != nil {
 				return fmt.Errorf("%s: %w", iso.Name(), err)
 			}
 		}
+	}
+	if d.supervisor.wanted() {
+		return d.startSupervised(ctx, c, b, l)
 	}
 	program, closeFiles, err := d.compile(l)
 	if err != nil {
@@ -182,11 +208,12 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if err != nil {
 		return errors.Join(err, c.Save(b.saved))
 	}
-	return d.started(ctx, c, b, child)
+	return d.started(ctx, c, b, child, nil)
 }
 
-// started takes over a running child, or ends it again.
-func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child *launch.Child) error {
+// started takes over a running child, or ends it again. supervised is what the
+// supervisor calls it, and nil if the child is this process's own.
+func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child *launch.Child, supervised *supervise.Process) error {
 	before := b.saved
 	saved := before
 	saved.PID, saved.StartedAt, saved.Missing = child.PID, time.Now(), slices.Clone(before.Missing)
@@ -194,7 +221,10 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 		saved.Missing = append(saved.Missing, d.Error())
 	}
 	var err error
-	if saved.Inode = sys.PidfdInode(child.PIDFD.Int()); saved.Inode == 0 {
+	own := child
+	if supervised != nil { // which may have ended, and be gone
+		own, saved.Inode, saved.Since = nil, supervised.Inode, supervised.Since
+	} else if saved.Inode = sys.PidfdInode(child.PIDFD.Int()); saved.Inode == 0 {
 		saved.Since, err = linux.StartTime(child.PID)
 	}
 	if err == nil {
@@ -212,7 +242,7 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	}
 	if err == nil {
 		b.mu.Lock()
-		b.saved, b.child, b.pidfd = saved, child, child.PIDFD
+		b.saved, b.child, b.pidfd = saved, own, child.PIDFD
 		b.mu.Unlock()
 		if err = d.listen(c, b); err == nil {
 			return nil
@@ -221,9 +251,18 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 		b.saved, b.child, b.pidfd = before, nil, nil
 		b.mu.Unlock()
 	}
-	err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
-	_, werr := child.Wait()
-	return errors.Join(err, werr, child.PIDFD.Close(), c.Save(before), markProcess(c, before))
+	kerr := sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL)
+	var werr error
+	if supervised == nil {
+		_, werr = child.Wait()
+	} else {
+		if errors.Is(kerr, syscall.ESRCH) {
+			kerr = nil
+		}
+		_, _, werr = d.supervisor.exit(ctx, c.Spec.ID, *supervised)
+		d.supervisor.forget(ctx, c.Spec.ID)
+	}
+	return errors.Join(err, kerr, werr, child.PIDFD.Close(), c.Save(before), markProcess(c, before))
 }
 
 // Signal sends sig to the first process.
@@ -312,6 +351,7 @@ func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
+	d.supervisor.forget(ctx, c.Spec.ID)
 	return d.Release(c)
 }
 
@@ -332,152 +372,8 @@ func (d *nativeDriver) Release(c *Container) error {
 	if b.drop != nil {
 		b.drop()
 	}
+	if b.released != nil && !isClosed(b.released) {
+		close(b.released)
+	}
 	return errors.Join(append(errs, b.pidfd.Close(), b.releaseExecs())...)
-}
-
-// Recover finds a sandbox that an earlier process made.
-func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
-	b := &box{ended: make(chan struct{}), hurry: make(chan struct{})}
-	if ok, err := c.Saved(&b.saved); err != nil || !ok {
-		return errors.Join(err, fmt.Errorf("%w: nothing was saved of it", ErrNotFound))
-	}
-	for _, iso := range d.isolators {
-		if ri, ok := iso.(RecoverIsolator); ok {
-			if err := ri.Recover(ctx, c); err != nil {
-				return fmt.Errorf("%s: %w", iso.Name(), err)
-			}
-		}
-	}
-	if c.Cgroup.ID() != b.saved.Group {
-		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
-	}
-	if b.saved.PID == 0 {
-		if err := markedProcess(c, &b.saved); err != nil {
-			return err
-		}
-	}
-	if b.saved.Starting && b.saved.PID == 0 {
-		if err := d.findStarted(ctx, c.Cgroup, b); err != nil {
-			return err
-		}
-	}
-	c.Private = b
-	switch {
-	case b.saved.Exit != nil:
-		close(b.ended)
-		return nil
-	case b.saved.PID == 0:
-		return nil
-	}
-	pidfd, err := holdProcess(b.saved.PID, b.saved.Since, b.saved.Inode)
-	if errors.Is(err, fs.ErrNotExist) {
-		b.saved.Exit = &ExitStatus{At: time.Now()}
-		close(b.ended)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	b.pidfd = pidfd
-	// A Start that was cut off may not have come to what is set once the
-	// process runs.
-	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
-		if _, err := c.Cgroup.Update(ctx, later); err != nil {
-			return err
-		}
-	}
-	return d.listen(c, b)
-}
-
-// findStarted looks for the process of a Start that did not live to write its
-// pid down: the oldest of the group. One that has not come to its program yet is
-// ended: it may be waiting for the id maps that the dead one was to write.
-func (d *nativeDriver) findStarted(ctx context.Context, g *cgroups.Cgroup, b *box) error {
-	pids, err := g.Procs(nil)
-	if err != nil {
-		return err
-	}
-	b.saved.Starting = false
-	for _, pid := range pids {
-		since, err := linux.StartTime(pid)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if b.saved.PID == 0 || since < b.saved.Since {
-			b.saved.PID, b.saved.Since = pid, since
-		}
-	}
-	if b.saved.PID == 0 {
-		return nil
-	}
-	st, err := linux.ReadStat(b.saved.PID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // holding it will say so
-	}
-	if err != nil || !st.BeforeExec || st.StartTime != b.saved.Since {
-		return err
-	}
-	pid, since := b.saved.PID, b.saved.Since
-	b.saved.PID, b.saved.Since = 0, 0
-	return d.endOne(ctx, pid, since)
-}
-
-// endOne kills a process that is not a child of this one, and waits for its end. It
-// does not use cgroup.kill: Linux 6.18 kills at its birth who is cloned into a group
-// that was killed once.
-func (d *nativeDriver) endOne(ctx context.Context, pid int, since uint64) (err error) {
-	pidfd, err := holdProcess(pid, since, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, pidfd.Close()) }()
-	ended := make(chan struct{})
-	drop, err := d.engine.OnExit(pidfd.Int(), func() { close(ended) })
-	if err != nil {
-		return err
-	}
-	defer drop()
-	if err := sys.PidfdSignal(pidfd.Int(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
-	}
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the end of process %d: %w", pid, context.Cause(ctx))
-	}
-}
-
-// holdProcess holds the process pid whose pidfd has that inode or, if it is 0,
-// that started at since. Another process of that number, and none, are
-// os.ErrNotExist.
-func holdProcess(pid int, since, inode uint64) (*sys.FD, error) {
-	pidfd, err := sys.PidfdOpen(pid)
-	if errors.Is(err, syscall.ESRCH) {
-		return nil, fs.ErrNotExist
-	}
-	if err != nil {
-		return nil, err
-	}
-	// Held before looked at: the number cannot change hands in between
-	// without the look showing another inode or start time.
-	got, want := uint64(0), cmp.Or(inode, since)
-	if inode != 0 {
-		got = sys.PidfdInode(pidfd.Int())
-	} else {
-		got, err = linux.StartTime(pid)
-	}
-	if err == nil && got != want {
-		err = fs.ErrNotExist
-	}
-	if err != nil {
-		return nil, errors.Join(err, pidfd.Close())
-	}
-	return pidfd, nil
 }

@@ -52,7 +52,23 @@ const (
 // inherited is for a process that was another's child: the kernel may know how it
 // ended. It owns pidfd, which is nil if the sandbox was let go already.
 func (d *nativeDriver) inherited(c *Container, b *box, pidfd *sys.FD, st ExitStatus) {
-	for left := reaperPatience; pidfd != nil && left > 0; left -= reaperLook {
+	if pidfd != nil && d.supervisor.client != nil {
+		told, known, asked := d.askSupervisor(c, b)
+		if !asked || known {
+			_ = pidfd.Close()
+		}
+		switch {
+		case !asked:
+			return // whoever takes over asks again
+		case known:
+			d.finished(c, b, told)
+			if c.record.flush() == nil {
+				d.supervisor.ack(c.Spec.ID, b.process())
+			}
+			return
+		}
+	}
+	for left := reaperPatience; pidfd != nil && left > 0 && !d.deaf; left -= reaperLook {
 		ws, err := sys.PidfdExit(pidfd.Int(), reaperLook)
 		if err == nil {
 			st.Known, st.Code = true, ws.ExitStatus()
@@ -79,12 +95,17 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// finished makes known how the first process ended.
-func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
+// completed is st with what follows from it.
+func (c *Container) completed(st ExitStatus) ExitStatus {
 	if st.Signal != 0 {
 		st.Code = 128 + st.Signal
 	}
-	st = c.GroupExit(st)
+	return c.GroupExit(st)
+}
+
+// finished makes known how the first process ended.
+func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
+	st = c.completed(st)
 	// The record is for the next process. Without it, that one finds the
 	// process gone and reports an unknown status: worse, and true. Who waits
 	// writes it, or who closes the host; only if nobody does is it worth waking

@@ -37,6 +37,14 @@ func NewTerminal() (*Terminal, error) {
 	return &Terminal{pty: pty, tty: tty}, nil
 }
 
+// TerminalOf is a terminal again that [Sandbox.Kept] has given back: what PTY was.
+// It owns the file.
+func TerminalOf(pty *os.File) *Terminal { return &Terminal{pty: pty} }
+
+// PTY is the caller's end, for [Sandbox.Keep]: so that the process is not hung up on
+// when its agent ends. It is the terminal's: do not close it.
+func (t *Terminal) PTY() *os.File { return t.pty }
+
 // TTY is the end for the process; nil after Started or Close.
 func (t *Terminal) TTY() *os.File {
 	t.mu.Lock()

@@ -129,6 +129,7 @@ var modeless = []string{
 	"netns", "netns/nft", "namespaces", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
 	"isolation/runtimespec",
 	"internal/cgroupfake", "internal/compact", "internal/devfilter", "internal/launch", "internal/parse", "internal/rtnl", "internal/seccomp",
+	"internal/supervise", "internal/wire",
 }
 
 // chosen are the environments of what takes long: programs that are built of the

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/poll"
+	"github.com/caisson-run/caisson/internal/sys"
+)
+
+// entry is a process that was launched, until its sandbox is forgotten.
+type entry struct {
+	id      string
+	process Process
+	child   *launch.Child
+	settled chan struct{} // closed once it is taken, or never will be
+	ended   chan struct{} // closed once exit is set
+	exit    Exit
+
+	// Guarded by the server's mu.
+	doomed bool // nobody takes it: it is killed, and was never there
+	acked  bool // how it ended is known
+}
+
+// launch starts a process. reply tells of it; done closes what is in there.
+func (s *server) launch(ctx context.Context, c *conn, m *message, reply *message) (*entry, func(), error) {
+	nothing := func() {}
+	spec, err := launch.Unmarshal(m.Spec, m.Files, s.stub)
+	if err != nil {
+		return nil, nothing, &Refusal{err}
+	}
+	if spec.OOMScoreAdj == nil && m.OOM != s.oom {
+		spec.OOMScoreAdj = &m.OOM // the agent's, which a child of it would inherit
+	}
+	program, err := launch.Compile(spec)
+	if err != nil {
+		return nil, nothing, &Refusal{err}
+	}
+	e, err := s.reserve(ctx, m.ID)
+	if err != nil {
+		_ = program.Close()
+		return nil, nothing, err
+	}
+	if c.hungUp() { // it may have been a long time ago
+		_ = program.Close()
+		s.unreserve(e)
+		return nil, nothing, context.Canceled
+	}
+	if m.FD >= 0 {
+		e.child, err = program.StartOn(ctx, func(birth func()) error { return within(m.FD, birth) })
+	} else {
+		e.child, err = program.Start(ctx)
+	}
+	if err != nil {
+		s.unreserve(e)
+		return nil, nothing, err
+	}
+	if e.process, err = identify(e.child); err == nil {
+		var pidfd *sys.FD
+		if pidfd, err = e.child.PIDFD.Dup(); err == nil {
+			reply.Process, reply.FD = e.process, pidfd.Int()
+			for _, d := range e.child.Degraded {
+				reply.Degraded = append(reply.Degraded, *failed(d))
+			}
+			s.mu.Lock()
+			s.living++
+			s.mu.Unlock()
+			if _, err = s.poller.Add(e.child.PIDFD.Int(), poll.In|poll.Once, func(poll.Events) { s.end(e) }); err == nil {
+				return e, func() { _ = pidfd.Close() }, nil
+			}
+			s.mu.Lock()
+			s.living--
+			s.mu.Unlock()
+			_ = pidfd.Close()
+		}
+	}
+	_ = sys.PidfdSignal(e.child.PIDFD.Int(), syscall.SIGKILL)
+	_, _ = e.child.Wait()
+	_ = e.child.PIDFD.Close()
+	s.unreserve(e)
+	reply.Process, reply.FD, reply.Degraded = Process{}, -1, nil
+	return nil, nothing, err
+}
+
+// within runs birth on a thread that is in a network namespace. The caller's
+// goroutine ends soon, and with it the thread if it cannot go back.
+func within(ns int, birth func()) error {
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return &os.PathError{Op: "open", Path: "/proc/thread-self/ns/net", Err: err}
+	}
+	defer unix.Close(home)
+	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("setns", err)
+	}
+	birth()
+	if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return nil
+}
+
+// identify says which process a child is. Nobody has reaped it.
+func identify(c *launch.Child) (p Process, err error) {
+	p.PID = c.PID
+	if p.Inode = sys.PidfdInode(c.PIDFD.Int()); p.Inode == 0 {
+		p.Since, err = linux.StartTime(c.PID)
+	}
+	return p, err
+}
+
+// reserve makes an entry for id. What nobody has taken has to be gone first.
+func (s *server) reserve(ctx context.Context, id string) (*entry, error) {
+	for {
+		s.mu.Lock()
+		old := s.entries[id]
+		if old == nil || isClosed(old.ended) {
+			e := &entry{id: id, settled: make(chan struct{}), ended: make(chan struct{})}
+			s.entries[id] = e
+			s.mu.Unlock()
+			_ = s.exits.remove(id) // or the next end replaces it
+			return e, nil
+		}
+		doomed := old.doomed || !isClosed(old.settled)
+		s.mu.Unlock()
+		if !doomed {
+			return nil, fmt.Errorf("process %d of %q runs: %w", old.process.PID, id, unix.EEXIST)
+		}
+		select {
+		case <-old.ended:
+		case <-old.settled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if !isClosed(old.ended) { // settled: taken, or killed and not dead yet
+			s.mu.Lock()
+			doomed = old.doomed
+			s.mu.Unlock()
+			if doomed {
+				select {
+				case <-old.ended:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+		}
+	}
+}
+
+// unreserve takes an entry back whose process does not exist.
+func (s *server) unreserve(e *entry) {
+	s.mu.Lock()
+	if s.entries[e.id] == e {
+		delete(s.entries, e.id)
+	}
+	s.mu.Unlock()
+	close(e.settled)
+	close(e.ended)
+	s.idle()
+}
+
+// take leaves the process to who has asked for it.
+func (s *server) take(e *entry) { close(e.settled) }
+
+// discard undoes a launch that nobody has taken delivery of.
+func (s *server) discard(e *entry) {
+	s.mu.Lock()
+	e.doomed = true
+	if s.entries[e.id] == e && isClosed(e.ended) {
+		delete(s.entries, e.id)
+		_ = s.exits.remove(e.id)
+	}
+	pidfd, err := e.child.PIDFD.Dup()
+	s.mu.Unlock()
+	if err == nil {
+		_ = sys.PidfdSignal(pidfd.Int(), syscall.SIGKILL) // it may have ended
+		_ = pidfd.Close()
+	}
+	close(e.settled)
+	s.idle()
+}
+
+// end takes down how a process has ended. It runs on the poller's goroutine.
+func (s *server) end(e *entry) {
+	exit := Exit{At: time.Now()}
+	if st, ended, err := e.child.Reap(); err == nil && ended {
+		exit.Known, exit.Code, exit.Signal = true, st.Code, int(st.Signal)
+	}
+	s.mu.Lock()
+	e.exit = exit
+	s.living--
+	switch {
+	case s.entries[e.id] != e: // forgotten
+	case e.doomed:
+		delete(s.entries, e.id)
+	default:
+		// Should the disk be full, agents still learn of it as long as we live.
+		_ = s.exits.write(e.id, e.process, exit)
+	}
+	_ = e.child.PIDFD.Close()
+	close(e.ended)
+	s.mu.Unlock()
+	s.idle()
+}
+
+// find tells which process was launched by an id, and whether it lives.
+func (s *server) find(ctx context.Context, id string, reply *message) error {
+	s.mu.Lock()
+	e := s.entries[id]
+	s.mu.Unlock()
+	if e == nil {
+		return ErrUnknown
+	}
+	select { // an agent that has died may not have been noticed yet
+	case <-e.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	doomed, there := e.doomed, s.entries[id] == e
+	s.mu.Unlock()
+	if doomed { // so that nobody finds it in its group either
+		select {
+		case <-e.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if doomed || !there {
+		return ErrUnknown
+	}
+	reply.Process = e.process
+	return nil
+}
+
+// exit waits for the end of a process.
+func (s *server) exit(ctx context.Context, id string, p Process) (Exit, error) {
+	s.mu.Lock()
+	e := s.entries[id]
+	s.mu.Unlock()
+	if e == nil {
+		return Exit{}, ErrUnknown
+	}
+	select { // what it is, is known then
+	case <-e.settled:
+	case <-ctx.Done():
+		return Exit{}, ctx.Err()
+	}
+	if !e.process.same(p) {
+		return Exit{}, ErrUnknown
+	}
+	select {
+	case <-e.ended:
+		return e.exit, nil
+	case <-ctx.Done():
+		return Exit{}, ctx.Err()
+	}
+}
+
+// ack notes that an agent has written down how the process ended. Others may ask
+// again.
+func (s *server) ack(id string, p Process) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[id]
+	if e == nil || !isClosed(e.ended) || !e.process.same(p) {
+		return ErrUnknown
+	}
+	e.acked = true
+	return s.exits.remove(id)
+}
+
+// forget lets go of all that there is of an id. A process that lives is not ended.
+func (s *server) forget(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.drop(id)
+	if e := s.entries[id]; e != nil && isClosed(e.settled) {
+		delete(s.entries, id)
+	}
+	if rerr := s.exits.remove(id); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+// list is everything, by id.
+func (s *server) list() []Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Entry, 0, len(s.entries))
+	for id, e := range s.entries {
+		if isClosed(e.settled) && !e.doomed {
+			list = append(list, Entry{ID: id, PID: e.process.PID, Ended: isClosed(e.ended), Acked: e.acked})
+		}
+	}
+	for id := range s.kept {
+		if s.entries[id] == nil {
+			list = append(list, Entry{ID: id})
+		}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/supervise"
+)
+
+// startSupervised has the supervisor clone the process.
+func (d *nativeDriver) startSupervised(ctx context.Context, c *Container, b *box, l *Launch) error {
+	if err := d.lend(l); err != nil {
+		return err
+	}
+	spec, done, err := l.lower(d.low)
+	if err != nil {
+		return err
+	}
+	defer done()
+	birth := -1
+	for _, ns := range l.Join {
+		if l.bornIn(ns) {
+			birth = ns.FD()
+		}
+	}
+	saved := b.saved
+	saved.Starting = true
+	if err := c.Save(saved); err != nil {
+		return err
+	}
+	child, process, err := d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
+	if err == nil {
+		return d.started(ctx, c, b, child, &process)
+	}
+	var refused *supervise.Refusal
+	switch {
+	case errors.As(err, &refused):
+		err = fmt.Errorf("%w: %w", ErrInvalid, refused.Err)
+	case errors.Is(err, supervise.ErrGone): // it may have got as far as the clone
+		err = errors.Join(err, d.endAll(context.WithoutCancel(ctx), c.Cgroup))
+	}
+	return errors.Join(err, c.Save(b.saved))
+}
+
+// endAll ends the processes of a group that stays in use.
+func (d *nativeDriver) endAll(ctx context.Context, g *cgroups.Cgroup) error {
+	for {
+		pids, err := g.Procs(nil)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			since, err := linux.StartTime(pid)
+			if err == nil {
+				err = d.endOne(ctx, pid, since)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+}
+
+// askSupervisor is how the first process, which has ended, did so. It takes as long
+// as a supervisor that is stopped, unless the sandbox is being destroyed. asked is
+// false if the sandbox was let go meanwhile.
+func (d *nativeDriver) askSupervisor(c *Container, b *box) (st ExitStatus, known, asked bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		defer cancel()
+		select {
+		case <-b.released:
+		case <-ctx.Done():
+		case <-b.hurry:
+			timer := time.NewTimer(reaperPatience)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-b.released:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	st, known, _ = d.supervisor.exit(ctx, c.Spec.ID, b.process())
+	return st, known, !isClosed(b.released)
+}
+
+// Keep leaves copies of descriptors with the supervisor.
+func (d *nativeDriver) Keep(ctx context.Context, c *Container, name string, files []*os.File) error {
+	if err := d.keeps(); err != nil {
+		return err
+	}
+	if _, err := d.supervisor.ensure(ctx); err != nil {
+		return err
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		if f == nil {
+			return &InvalidError{Field: "files", Reason: "nil is no descriptor"}
+		}
+		var err error
+		if fds[i], err = rawFD(f); err != nil {
+			return err
+		}
+	}
+	return invalid(d.supervisor.client.Keep(ctx, c.Spec.ID, name, fds))
+}
+
+// Kept gives copies of what was kept.
+func (d *nativeDriver) Kept(ctx context.Context, c *Container, name string) ([]*os.File, error) {
+	if err := d.keeps(); err != nil {
+		return nil, err
+	}
+	fds, err := d.supervisor.client.Kept(ctx, c.Spec.ID, name)
+	if err != nil {
+		if nobody(err) {
+			return nil, nil
+		}
+		return nil, invalid(err)
+	}
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		files[i] = os.NewFile(uintptr(fd), name)
+	}
+	return files, nil
+}
+
+func (d *nativeDriver) keeps() error {
+	if d.supervisor.client != nil {
+		return nil
+	}
+	return &UnsupportedError{Feature: "keeping descriptors", Reason: "the host has no Config.Supervisor"}
+}
+
+// invalid is err, matched by [ErrInvalid] if it is a refusal.
+func invalid(err error) error {
+	var refused *supervise.Refusal
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%w: %w", ErrInvalid, refused.Err)
+	}
+	return err
+}
