@@ -55,6 +55,7 @@ type app struct {
 	bundle string // the OCI bundle to make a sandbox of
 
 	publish, masquerade bool // what the command line wants of the firewall
+	supervise           bool // programs are the supervisor's children
 }
 
 // command is one word of the command line.
@@ -82,6 +83,7 @@ func commands() []command {
 		{"check", "ID", "tell the truth about one sandbox", checkCommand},
 		{"explain", "ID", "say what a sandbox really gets, and whose limit that is", explainCommand},
 		{"destroy", "ID...", "end every process of sandboxes and leave nothing of them", destroyCommand},
+		{"supervise", "", "be the parent of programs that --supervise has asked for; not to be started by hand", superviseCommand},
 		{"clean", "", "take away the parent group and the state directory, once no sandbox is left", cleanCommand},
 	}
 }
@@ -104,8 +106,8 @@ func (a *app) main(args []string) int {
 		if c.name != name {
 			continue
 		}
-		if name == "run" {
-			return a.exit(name, a.dispatch(context.Background(), c, args)) // passes signals on
+		if name == "run" || name == "supervise" {
+			return a.exit(name, a.dispatch(context.Background(), c, args)) // passes signals on, or ends by them
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -165,6 +167,13 @@ func (a *app) host(ctx context.Context) (*host, error) {
 	cfg.Shared, cfg.Journal = true, journalSize
 	h := &host{}
 	var err error
+	if a.supervise {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Supervisor = []string{exe, "supervise"}
+	}
 	if h.firewall, err = a.firewall(ctx); err != nil {
 		return nil, err
 	}

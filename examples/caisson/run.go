@@ -51,6 +51,7 @@ func (a *app) startFlags(fs *flag.FlagSet) *isolation.Spec {
 	specFlags(fs, spec)
 	fs.BoolVar(&a.masquerade, "masquerade", false, "give what all sandboxes of this --root send to other machines the machine's address, from now on")
 	fs.StringVar(&a.bundle, "bundle", "", "`DIR` with a config.json of the OCI runtime specification, which says what the sandbox is; limits and a program can be given besides")
+	fs.BoolVar(&a.supervise, "supervise", false, "have a process of caisson's own, one for this --root, be the program's parent, so that check tells on every kernel how it ended")
 	limitFlags(fs, &spec.Resources)
 	return spec
 }
