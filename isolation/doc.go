@@ -63,6 +63,8 @@
 // # Limits of this package
 //
 // It never logs, never waits for processes that it did not start, and never
-// removes what it did not create. Exit statuses of processes that ended while
-// no Host was open are not known to it.
+// removes what it did not create. How a process ended is known to its parent; so
+// what ended while no Host was open, or as an earlier agent's child, has an unknown
+// status, unless a supervisor is its parent ([Config.Supervisor]) or the kernel keeps
+// it (Linux 6.15).
 package isolation

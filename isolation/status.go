@@ -57,7 +57,7 @@ type Status struct {
 
 // ExitStatus is how a process ended.
 type ExitStatus struct {
-	Known  bool `json:"known"`           // false: it ended while no host was there, or as an earlier one's child before Linux 6.15
+	Known  bool `json:"known"`           // false: it ended as the child of an agent that is gone, before Linux 6.15 and without a Config.Supervisor
 	Code   int  `json:"code"`            // exit code, or 128 + Signal as shells count
 	Signal int  `json:"signal,omitzero"` // the signal that ended it, or 0
 	OOM    bool `json:"oom,omitzero"`    // the kernel killed in this sandbox for lack of memory
