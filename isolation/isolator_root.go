@@ -326,9 +326,7 @@ func (b *rootBuilder) protect() {
 		guarded = DefaultGuarded()
 	}
 	if masked == nil {
-		masked = DefaultMasked()
-		throttles, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle")
-		masked = append(masked, throttles...)
+		masked = append(DefaultMasked(), throttles()...)
 	}
 	for _, p := range guarded {
 		if _, ok := b.lookup(p); ok {
@@ -347,6 +345,17 @@ func (b *rootBuilder) protect() {
 		}
 		b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Mount: t})
 	}
+}
+
+// throttles are where the CPUs tell how hot they were. If the first has none, no
+// other does.
+func throttles() []string {
+	const ofCPU = "/sys/devices/system/cpu/cpu%s/thermal_throttle"
+	if _, err := os.Stat(fmt.Sprintf(ofCPU, "0")); err != nil {
+		return nil
+	}
+	list, _ := filepath.Glob(fmt.Sprintf(ofCPU, "*"))
+	return list
 }
 
 // kernels reports whether a path is in /proc or /sys.

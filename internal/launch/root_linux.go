@@ -308,25 +308,28 @@ func (p *Program) make(i *Item, resolve uint64) {
 		return
 	}
 	dir, name := path.Split(i.Path)
-	if dir == "" {
-		dir = "."
+	at, in := p.slot(slotRoot), -1
+	if dir != "" {
+		at, in = -1, p.resolve(dir, resolve, unix.O_PATH|unix.O_DIRECTORY)
 	}
-	in := p.resolve(dir, resolve, unix.O_PATH|unix.O_DIRECTORY)
 	var made int
 	switch i.Make {
 	case MakeDirectory:
-		made = p.add(unix.SYS_MKDIRAT, -1, name, i.Mode)
+		made = p.add(unix.SYS_MKDIRAT, at, name, i.Mode)
 	case MakeFile:
-		made = p.add(unix.SYS_MKNODAT, -1, name, unix.S_IFREG|i.Mode, 0)
+		made = p.add(unix.SYS_MKNODAT, at, name, unix.S_IFREG|i.Mode, 0)
 	case MakeDevice:
-		made = p.add(unix.SYS_MKNODAT, -1, name, unix.S_IFCHR|i.Mode, i.Device)
+		made = p.add(unix.SYS_MKNODAT, at, name, unix.S_IFCHR|i.Mode, i.Device)
 	case MakeNothing:
 	case MakeLink:
-		made = p.add(unix.SYS_SYMLINKAT, i.Link, -1, name)
+		made = p.add(unix.SYS_SYMLINKAT, i.Link, at, name)
 	}
 	if i.Make == MakeDirectory || i.Make == MakeFile {
 		// Whether it is there is what the step that wants it will find.
 		p.steps[made].flags |= flagOptional | flagQuiet
+	}
+	if in < 0 {
+		return // directly in the root
 	}
 	arg := 0
 	if i.Make == MakeLink {
