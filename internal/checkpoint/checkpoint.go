@@ -4,6 +4,8 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -310,7 +312,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // seal adds a checksum to a line of JSON.
 func seal(line []byte) []byte {
-	return fmt.Appendf(line, " %08x", crc32.Checksum(line, castagnoli))
+	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(line, castagnoli))
+	return hex.AppendEncode(append(line, ' '), sum)
 }
 
 // unseal takes the checksum off a line again, and reports whether it is right. A
