@@ -34,7 +34,7 @@ func TestSampledPressure(t *testing.T) {
 	assert.LessOrEqual(t, ev.Stalled, ev.Span+testutil.Patience(50*ms), "the clock is read before the counter")
 	assert.GreaterOrEqual(t, ev.Total, ev.Stalled)
 	assert.Equal(t, Sampler, ev.Source)
-	assert.Equal(t, 50*ms, ev.Latency)
+	assert.Equal(t, 100*ms, ev.Latency)
 	assert.True(t, ev.Throttled.IsZero(), "a cpu quota stalls nobody for memory")
 	nothing(t, w, 600*ms) // it lasts, and that is no news
 

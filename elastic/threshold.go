@@ -72,11 +72,11 @@ const (
 	fastest = 25 * time.Millisecond
 )
 
-// period is how often t is sampled: at most a tenth of the window, from a few
+// period is how often t is sampled: at most a fifth of the window, from a few
 // values that divide each other, so that the ticks of all thresholds coincide.
 func (t Threshold) period() time.Duration {
 	p := slowest
-	for p > t.Window/10 && p > fastest {
+	for p > t.Window/5 && p > fastest {
 		p /= 2
 	}
 	return p

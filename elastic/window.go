@@ -25,7 +25,8 @@ const (
 // over. It has no clock and reads nothing.
 //
 // It never claims a stall that has not been: what it measures begins at the
-// oldest sample within the window, not before it. After a gap in the samples
+// oldest sample within the window, and what was before that counts as far as it
+// cannot have been before the window. After a gap in the samples
 // longer than the window (a starved machine), it goes by the average over the
 // gap, which some window within it has at least reached.
 type window struct {
@@ -103,13 +104,17 @@ func (w *window) measure(s sample) (m measure, in time.Duration, ok bool) {
 		n = copy(w.samples, w.samples[first:])
 		w.samples = w.samples[:n]
 	}
-	base := w.samples[0]
+	base, older := w.samples[0], time.Duration(0)
 	if base.at < start && n > 1 {
+		older = max(0, w.samples[1].total-base.total-(start-base.at))
 		base = w.samples[1]
 	}
 	w.samples = append(w.samples, s)
 
 	m = measure{s.at - base.at, s.total - base.total, s.throttled - base.throttled}
+	if older > 0 {
+		m.stalled, m.span = m.stalled+older, w.threshold.Window
+	}
 	in = m.stalled
 	if m.span > w.threshold.Window {
 		// Both are at most hours, so the product of one with a share of the

@@ -43,7 +43,7 @@ func TestThresholdValidate(t *testing.T) {
 
 func TestThresholdDerived(t *testing.T) {
 	for window, period := range map[time.Duration]time.Duration{
-		500 * ms: 50 * ms, 700 * ms: 50 * ms, time.Second: 100 * ms, 1999 * ms: 100 * ms, 2 * time.Second: 200 * ms,
+		500 * ms: 100 * ms, 999 * ms: 100 * ms, time.Second: 200 * ms, 2 * time.Second: 200 * ms,
 		10 * time.Second: 200 * ms, 100 * ms: 25 * ms,
 	} {
 		assert.Equal(t, period, memory(ms, window, 0).period(), window)
@@ -119,6 +119,33 @@ func TestWindow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWindowIsSoon stalls at a steady rate from some moment on, sampled by ticks that
+// are a little early or late: that the threshold is crossed is known at most 250 ms
+// later, and never before, if the stalling goes on for a period.
+func TestWindowIsSoon(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	worst := time.Duration(0)
+	for range 2000 {
+		th := memory(0, time.Duration(500+r.IntN(4000))*ms, 0)
+		rate := 0.02 + 0.98*r.Float64()
+		th.Stall = time.Duration(rate * (0.05 + 0.95*r.Float64()) * float64(th.Window-th.period()-4*ms))
+		from := 10*time.Second + time.Duration(r.Int64N(int64(time.Second)))
+		crossed := from + time.Duration(float64(th.Stall)/rate)
+		w := window{threshold: th}
+		for n := 0; ; n++ {
+			now := time.Duration(n)*th.period() + time.Duration(r.Int64N(int64(4*ms)))
+			e, _ := w.add(sample{at: now, total: time.Duration(rate * float64(max(0, now-from)))})
+			require.Less(t, now, crossed+250*ms, "%v at a rate of %v", th, rate)
+			if e == rising {
+				require.GreaterOrEqual(t, now, crossed-ms)
+				worst = max(worst, now-crossed)
+				break
+			}
+		}
+	}
+	t.Logf("at most %v after the threshold was crossed", worst)
 }
 
 func TestWindowTrip(t *testing.T) {
