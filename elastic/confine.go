@@ -79,10 +79,10 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 			}
 		case !confined && share >= cmp.Or(p.High, 0.10):
 			set = rest
-			why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, where a service waits for it: it has CPUs %s, and %d are kept for others",
+			why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, where a service waits for it: it has CPUs %s, and the others keep %d",
 				100*share, u.CPU, rest, p.kept)
 		case confined && set != rest:
-			set, why = rest, fmt.Sprintf("%d CPUs are kept for others now: it has CPUs %s", p.kept, rest)
+			set, why = rest, fmt.Sprintf("the others keep %d now: it has CPUs %s", p.kept, rest)
 		case confined && u.CPU >= idleCPUs && share < cmp.Or(p.Low, 0.05):
 			since, known := p.below[u.ID]
 			if !known {

@@ -21,15 +21,21 @@ import (
 // The traces were recorded on a machine with two CPUs that was busy with other
 // things: mixed is a throttled service, one that writes to its disk, and CPU-bound,
 // idle, writing and growing batch work; hog is a service and batch work that grows
-// into a limit of 224 MiB for all.
+// into a limit of 224 MiB for all; kernel is examples/colocate with -ways confined,
+// beside others that took more and more.
 //
 //go:embed testdata/*.jsonl.gz testdata/*.golden
 var recorded embed.FS
+
+var traces = []string{"mixed", "hog", "kernel"}
 
 var updateGolden = flag.Bool("update", false, "write what is decided now to the golden files")
 
 // recordedPolicies are the settings of the run that made a trace, in its order.
 func recordedPolicies(trace string) []Policy {
+	if trace == "kernel" {
+		return []Policy{&CPUSuppress{Share: 1}, &CPUBurst{}, &MemoryGuard{}, &IOGuard{}, &CPUConfine{}}
+	}
 	floor := 1.0
 	if trace == "hog" {
 		floor = 2
@@ -62,7 +68,7 @@ func replayed(t *testing.T, trace string, policies ...Policy) []Replayed {
 // its golden file was written. After a change that is meant, run with -update and
 // read the difference.
 func TestGoldenTraces(t *testing.T) {
-	for _, trace := range []string{"mixed", "hog"} {
+	for _, trace := range traces {
 		for _, p := range recordedPolicies(trace) {
 			t.Run(trace+"/"+p.Name(), func(t *testing.T) {
 				var got bytes.Buffer
@@ -71,6 +77,9 @@ func TestGoldenTraces(t *testing.T) {
 						fmt.Fprintf(&got, "%v %s %s", r.Snapshot.At.Round(100*time.Millisecond), c.Rung, c.Sandbox)
 						if cpus, ok := c.Resources.CPU.Max.CPUs(); ok {
 							fmt.Fprintf(&got, " cpu.max %.2f", cpus)
+						}
+						if set := c.Resources.CPUSet.CPUs; !set.IsZero() {
+							fmt.Fprintf(&got, " cpuset.cpus %s", set)
 						}
 						for _, d := range c.Resources.IO.Devices {
 							fmt.Fprintf(&got, " io.max %s %v", d.Device, d.WriteBytes)
@@ -99,11 +108,13 @@ func TestGoldenTraces(t *testing.T) {
 
 // TestReplayIsLive replays with the policies and settings of the recorded run: it
 // decides what was decided then. Not so cpu-suppress, which ignores more than it did
-// when these were recorded.
+// when the older ones were recorded.
 func TestReplayIsLive(t *testing.T) {
-	for _, trace := range []string{"mixed", "hog"} {
-		decisions := 0
-		changed := (&CPUSuppress{}).Name()
+	for _, trace := range traces {
+		decisions, changed := 0, ""
+		if trace != "kernel" {
+			changed = (&CPUSuppress{}).Name()
+		}
 		for _, r := range replayed(t, trace, recordedPolicies(trace)...) {
 			var live, again []Correction
 			for _, d := range r.Decisions {
