@@ -9,12 +9,22 @@
 //	static       batch work with fixed limits
 //	elastic      batch work as best effort, under an elastic controller
 //
+// and, where -ways asks for them,
+//
+//	confined     as elastic, with elastic.CPUConfine
+//	pinned       batch work as best effort and no controller; a job that begins with
+//	             @LIST runs on these CPUs only
+//
 // The load is open: a request is sent when it is due, whether or not the ones
 // before were answered, and its latency counts from then. A request costs the
 // service some milliseconds of CPU, as a query does; the less it costs, the more a
 // single system call of batch work, which the kernel does not interrupt, shows in
 // the p99. A phase in which other processes of the machine used more than a
 // little is measured again.
+//
+// The agent is a neighbour of the service, too: it takes about a millisecond of CPU
+// each time that it looks at everything, and at the priority of everybody that is a
+// millisecond for which the service may have to wait. So it runs at nice 19.
 //
 // It prints a table and draws a page. It needs root, redis-server and stress-ng;
 // `make colocate` installs them. Everything runs in sandboxes, and the service is
@@ -81,7 +91,7 @@ func main() {
 	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
 	o.ways = []way{alone, unprotected, static, managed}
-	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic and pinned, separated by commas", o.setWays)
+	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, confined and pinned, separated by commas", o.setWays)
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
 	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
 	flag.IntVar(&o.rate, "rate", 100, "requests a second")
@@ -108,6 +118,9 @@ func colocate(ctx context.Context, o options) (err error) {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%w: install it, or run make colocate", err)
 		}
+	}
+	if err := yield(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "colocate-")
 	if err != nil {

@@ -45,6 +45,13 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+func TestWays(t *testing.T) {
+	var o options
+	require.NoError(t, o.setWays("alone,pinned"))
+	assert.Equal(t, []way{alone, pinned}, o.ways)
+	require.ErrorContains(t, o.setWays("alone,none"), `no way "none"`)
+}
+
 // TestLoadIsOpen has a service that stands still for a while: every request that
 // was due meanwhile counts as late, by as much as it was.
 func TestLoadIsOpen(t *testing.T) {

@@ -29,10 +29,11 @@ const (
 	unprotected way = "unprotected"
 	static      way = "static"
 	managed     way = "elastic"
+	confined    way = "confined"
 	pinned      way = "pinned"
 )
 
-var ways = []way{alone, unprotected, static, managed, pinned}
+var ways = []way{alone, unprotected, static, managed, confined, pinned}
 
 // stage is the machine with the service on it.
 type stage struct {
@@ -108,6 +109,8 @@ func (s *stage) serve(ctx context.Context) (err error) {
 }
 
 func (s *stage) start(ctx context.Context, spec isolation.Spec, stdout *os.File) (*isolation.Sandbox, error) {
+	nice := 0 // not the agent's
+	spec.Process.Scheduling.Nice = &nice
 	sb, err := s.host.Create(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -241,8 +244,8 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 		}
 		defer func() { err = errors.Join(err, s.endBatch(context.WithoutCancel(ctx))) }()
 	}
-	if w == managed {
-		stop, err := s.control(ctx)
+	if w == managed || w == confined {
+		stop, err := s.control(ctx, w)
 		if err != nil {
 			return o, err
 		}
@@ -312,7 +315,7 @@ func (s *stage) batch(ctx context.Context, w way) error {
 		switch w {
 		case static:
 			spec.Resources.CPU.Max = cgroups.CPUs(s.o.static / float64(len(lines)))
-		case managed:
+		case managed, confined:
 			spec.Class = elastic.BestEffort
 		case pinned:
 			spec.Class, spec.Resources.CPUSet.CPUs = elastic.BestEffort, pin
@@ -339,12 +342,14 @@ func (s *stage) endBatch(ctx context.Context) error {
 }
 
 // control runs the controller until stop is called.
-func (s *stage) control(ctx context.Context) (stop func() error, err error) {
+func (s *stage) control(ctx context.Context, w way) (stop func() error, err error) {
 	cfg := elastic.Config{
 		Policies: []elastic.Policy{
-			&elastic.CPUSuppress{Share: 1}, &elastic.CPUConfine{}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
+			&elastic.CPUSuppress{Share: 1}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
 		},
-		Period: 500 * time.Millisecond,
+	}
+	if w == confined {
+		cfg.Policies = append(cfg.Policies, &elastic.CPUConfine{})
 	}
 	var trace *os.File
 	if s.o.trace != "" {
