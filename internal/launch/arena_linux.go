@@ -74,13 +74,17 @@ type image struct {
 	relocs []uint32 // indices in words
 }
 
-// reserve makes room for so many steps, and eight bytes of data each.
+// reserve makes room for so many steps, and for what usually goes with them.
 func (im *image) reserve(steps int) {
-	im.room = make([]uint64, (headerSize+uintptr(steps)*(stepSize+8))/8)
+	const dataEach = 12 // bytes
+	im.room = make([]uint64, (headerSize+uintptr(steps)*(stepSize+dataEach))/8)
+	if steps > fewSteps { // a root's hand their results on
+		im.outs = make([]out, 0, steps/2)
+	}
 	im.steps = stepsOf(im.room, steps)[:0:steps]
 	both := make([]uint8, 2*steps)
 	im.ptrs, im.fields = both[:0:steps], both[steps:steps:2*steps]
-	im.data = make([]byte, 0, 8*steps)
+	im.data = make([]byte, 0, dataEach*steps)
 	im.relocs = make([]uint32, 0, steps)
 }
 

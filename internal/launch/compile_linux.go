@@ -95,10 +95,12 @@ func Compile(s Spec) (*Program, error) {
 // lay out.
 func usualSteps(s *Spec) int {
 	if s.Root != nil {
-		return 64 + 16*len(s.Root.Items)
+		return fewSteps + 11*len(s.Root.Items)
 	}
-	return 64
+	return fewSteps
 }
+
+const fewSteps = 64
 
 // checkPath refuses what execve will refuse, where the child's view of the
 // files is the caller's.
