@@ -162,7 +162,7 @@ func (b *box) finish(c *isolation.Container, st isolation.ExitStatus) {
 // wait waits until the end of the first process, if there is one, is told.
 func (b *box) wait(ctx context.Context) error {
 	b.mu.Lock()
-	running := b.state() == isolation.StateRunning
+	running, pid := b.state() == isolation.StateRunning, b.saved.PID
 	b.mu.Unlock()
 	if !running {
 		return nil
@@ -171,7 +171,7 @@ func (b *box) wait(ctx context.Context) error {
 	case <-b.ended:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the end of process %d: %w", b.saved.PID, context.Cause(ctx))
+		return fmt.Errorf("waiting for the end of process %d: %w", pid, context.Cause(ctx))
 	}
 }
 

@@ -111,7 +111,8 @@ func (d *Driver) accepts(ctx context.Context, s isolation.Spec) (missing []strin
 	return missing, nil
 }
 
-// makeBundle makes the sandbox's directory.
+// makeBundle makes the sandbox's directory, whole or not at all. One that is there
+// is somebody else's.
 func (d *Driver) makeBundle(ctx context.Context, s isolation.Spec) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -127,13 +128,14 @@ func (d *Driver) makeBundle(ctx context.Context, s isolation.Spec) error {
 	if err := os.Mkdir(d.bundle(s.ID), 0o711); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(d.bundle(s.ID), runtimespec.ConfigFile), text, 0o600); err != nil {
-		return err
+	err = os.WriteFile(filepath.Join(d.bundle(s.ID), runtimespec.ConfigFile), text, 0o600)
+	if err == nil && len(s.Root.Layers) > 0 {
+		err = d.mount(s)
 	}
-	if len(s.Root.Layers) == 0 {
-		return nil
+	if err != nil {
+		return errors.Join(err, d.removeBundle(s.ID))
 	}
-	return d.mount(s)
+	return nil
 }
 
 // mount mounts the layers of a root, and memory for what is written to it.

@@ -89,9 +89,9 @@ func (d *Driver) Create(ctx context.Context, c *isolation.Container) error {
 			c.Private = b
 			return nil
 		}
+		err = errors.Join(err, d.removeBundle(c.Spec.ID))
 	}
-	late := context.WithoutCancel(ctx)
-	return errors.Join(err, c.Cgroup.Destroy(late), c.Cgroup.Close(), d.removeBundle(c.Spec.ID))
+	return errors.Join(err, c.Cgroup.Destroy(context.WithoutCancel(ctx)), c.Cgroup.Close())
 }
 
 // path is the group of a sandbox.

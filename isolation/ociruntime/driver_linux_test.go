@@ -3,12 +3,14 @@
 package ociruntime_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +73,8 @@ func TestAsNative(t *testing.T) {
 	}
 }
 
+var errEnough = errors.New("waited long enough")
+
 // A runtime that fails, in whatever way and whenever, leaves the sandbox as it was.
 func TestFailingRuntime(t *testing.T) {
 	need(t, "runc")
@@ -90,8 +94,16 @@ func TestFailingRuntime(t *testing.T) {
 			s.Resources.PIDs.Max = cgroups.Count(50)
 			box, err := h.Create(deadline(t), s)
 			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(deadline(t), testutil.Patience(300*time.Millisecond))
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(deadline(t))
+			defer cancel(nil)
+			if at, hangs := strings.CutSuffix(mode, "-hang"); hangs {
+				go func() {
+					for len(commands(cfg.Root, at)) == 0 && ctx.Err() == nil {
+						<-time.After(10 * time.Millisecond)
+					}
+					cancel(errEnough)
+				}()
+			}
 			err = box.Start(ctx)
 			var failed *ociruntime.RuntimeError
 			require.ErrorAs(t, err, &failed)
@@ -99,7 +111,7 @@ func TestFailingRuntime(t *testing.T) {
 			var exit *exec.ExitError
 			switch mode {
 			case "create-hang", "start-hang":
-				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorIs(t, err, errEnough)
 			case "create-die", "start-die":
 				require.ErrorAs(t, err, &exit)
 				assert.Equal(t, "signal: killed", exit.String())
@@ -147,6 +159,111 @@ func TestMissingRuntime(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(cfg.Root, "a"))
 	_, err = h.Sandbox(deadline(t), "a")
 	require.ErrorIs(t, err, isolation.ErrNotFound)
+}
+
+// The agent is killed while the runtime works. The runtime goes with it, and the
+// next agent finds the sandbox as it was before.
+func TestAgentDies(t *testing.T) {
+	need(t, "runc")
+	for _, command := range []string{"create", "start"} {
+		t.Run(command, func(t *testing.T) {
+			testutil.CheckLeaks(t)
+			parent := testutil.CgroupName(t)
+			dir := filepath.Join(t.TempDir(), parent) // whose name the agent takes for the parent's
+			require.NoError(t, os.Mkdir(dir, 0o700))
+			exe, err := os.Executable()
+			require.NoError(t, err)
+			agent := exec.Command(exe, asAgent, command+"-hang", dir, image(t))
+			require.NoError(t, agent.Start())
+			hung := func() bool { return len(commands(dir, command)) > 0 }
+			require.Eventually(t, hung, testutil.Patience(20*time.Second), 10*time.Millisecond)
+			require.NoError(t, agent.Process.Kill())
+			require.Error(t, agent.Wait())
+			require.Eventually(t, func() bool { return !hung() }, testutil.Patience(20*time.Second), 10*time.Millisecond, "the runtime lives on")
+
+			cfg := config("runc", filepath.Join(dir, "oci"), parent)
+			h, err := isolation.Open(deadline(t), hostConfig(dir, parent, open(t, cfg)))
+			require.NoError(t, err)
+			require.Len(t, h.Recovered(), 1)
+			require.True(t, h.Recovered()[0].Adopted, "%s", h.Recovered()[0])
+			box, err := h.Sandbox(deadline(t), "a")
+			require.NoError(t, err)
+			st, err := box.Check(deadline(t))
+			require.NoError(t, err)
+			assert.Equal(t, isolation.StateCreated, st.State)
+			assert.Zero(t, st.PIDs)
+			require.NoError(t, box.Start(deadline(t)))
+			end, err := box.Wait(deadline(t))
+			require.NoError(t, err)
+			assert.Equal(t, "exit status 0", end.String())
+			require.NoError(t, box.Destroy(deadline(t)))
+			require.NoError(t, h.Remove(deadline(t)))
+			require.NoError(t, h.Close())
+			left, err := os.ReadDir(cfg.Root)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+// A sandbox that was frozen before its start is not started into that.
+func TestStartFrozen(t *testing.T) {
+	need(t, "runc")
+	h, _ := host(t, func(*ociruntime.Config) {})
+	s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test", asFacts}}}
+	in(t, image(t), &s)
+	box, err := h.Create(deadline(t), s)
+	require.NoError(t, err)
+	require.NoError(t, box.Freeze(deadline(t)))
+	require.ErrorIs(t, box.Start(deadline(t)), isolation.ErrState)
+	require.NoError(t, box.Thaw(deadline(t)))
+	require.NoError(t, box.Start(deadline(t)))
+	end, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.True(t, end.Known)
+}
+
+// A directory in the way is not the driver's.
+func TestBundleInTheWay(t *testing.T) {
+	need(t, "runc")
+	h, cfg := host(t, func(*ociruntime.Config) {})
+	theirs := filepath.Join(cfg.Root, "a")
+	require.NoError(t, os.Mkdir(theirs, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(theirs, "pid"), nil, 0o600))
+	s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test"}}}
+	in(t, image(t), &s)
+	_, err := h.Create(deadline(t), s)
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.FileExists(t, filepath.Join(theirs, "pid"))
+	require.NoError(t, os.RemoveAll(theirs))
+}
+
+// BenchmarkLife is a sandbox from Create to Destroy.
+func BenchmarkLife(b *testing.B) {
+	for _, runtime := range append([]string{""}, runtimes...) {
+		b.Run("by="+cmp.Or(runtime, "native"), func(b *testing.B) {
+			need(b, cmp.Or(runtime, "runc"))
+			h, _ := host(b, func(c *ociruntime.Config) { *c = config(cmp.Or(runtime, "runc"), c.Root, c.Parent) })
+			s := isolation.Spec{ID: "a", Process: isolation.Process{Args: []string{"/bin/test", asNothing}}}
+			in(b, image(b), &s)
+			if runtime != "" {
+				s.Driver = "oci"
+			}
+			for b.Loop() {
+				box, err := h.Create(context.Background(), s)
+				if err == nil {
+					err = box.Start(context.Background())
+				}
+				if err == nil {
+					_, err = box.Wait(context.Background())
+				}
+				if err == nil {
+					err = box.Destroy(context.Background())
+				}
+				require.NoError(b, err)
+			}
+		})
+	}
 }
 
 // What a runtime would ignore is refused, by name, before anything is made.

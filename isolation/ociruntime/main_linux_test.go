@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,8 +29,10 @@ var runtimes = []string{"runc", "crun"}
 
 // First arguments of this binary as something else than a test.
 const (
-	asFacts = "facts" // a program in a sandbox that tells of it
-	asFake  = "fake"  // a runtime that is none
+	asFacts   = "facts" // a program in a sandbox that tells of it
+	asFake    = "fake"  // a runtime that is none
+	asNothing = "nothing"
+	asAgent   = "agent" // one that starts a sandbox
 )
 
 func TestMain(m *testing.M) {
@@ -37,6 +40,10 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case asFacts:
 			os.Exit(tellFacts())
+		case asAgent:
+			os.Exit(agent(os.Args[2], os.Args[3], os.Args[4]))
+		case asNothing:
+			os.Exit(0)
 		case asFake:
 			os.Exit(fake(os.Args[2], os.Args[3:]))
 		}
@@ -105,9 +112,7 @@ func host(t testing.TB, change func(*ociruntime.Config)) (h *isolation.Host, cfg
 	parent := testutil.CgroupName(t)
 	cfg = config("runc", filepath.Join(dir, "oci"), parent)
 	change(&cfg)
-	h, err := isolation.Open(deadline(t), isolation.Config{
-		Root: filepath.Join(dir, "state"), Parent: parent, Drivers: map[string]isolation.Driver{"oci": open(t, cfg)},
-	})
+	h, err := isolation.Open(deadline(t), hostConfig(dir, parent, open(t, cfg)))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		for s := range h.Sandboxes(nil) {
@@ -127,6 +132,51 @@ func deadline(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(30*time.Second))
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// agent starts a sandbox by a fake runtime of this mode.
+func agent(mode, dir, image string) int {
+	exe, err := os.Executable()
+	cfg := config("runc", filepath.Join(dir, "oci"), filepath.Base(dir))
+	cfg.Binary, cfg.Args = exe, append([]string{asFake, mode, cfg.Binary}, cfg.Args...)
+	var d *ociruntime.Driver
+	if err == nil {
+		d, err = ociruntime.New(cfg)
+	}
+	var h *isolation.Host
+	if err == nil {
+		h, err = isolation.Open(context.Background(), hostConfig(dir, cfg.Parent, d))
+	}
+	var box *isolation.Sandbox
+	if err == nil {
+		s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/test", asNothing}}}
+		s.Root = isolation.Root{Path: image, Volumes: []isolation.Volume{{Target: "/bin/test", Source: exe, ReadOnly: true}}}
+		box, err = h.Create(context.Background(), s)
+	}
+	if err == nil {
+		err = box.Start(context.Background())
+	}
+	fmt.Fprintln(os.Stderr, "agent:", err)
+	return 1
+}
+
+func hostConfig(dir, parent string, d isolation.Driver) isolation.Config {
+	return isolation.Config{Root: filepath.Join(dir, "state"), Parent: parent, Drivers: map[string]isolation.Driver{"oci": d}}
+}
+
+// commands are the processes whose command line has both words.
+func commands(a, b string) (pids []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		line, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(line), a) || !strings.Contains(string(line), "\x00"+b+"\x00") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // tellFacts writes what a process can tell of its sandbox.

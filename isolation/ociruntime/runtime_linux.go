@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -45,7 +46,8 @@ func (d *Driver) command(ctx context.Context, id, command string, args ...string
 	cmd.Dir = d.bundle(id)
 	// A runtime acts on some variables, such as LISTEN_FDS.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A runtime that outlived the agent would go on behind the back of the next one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drained
 	return cmd, nil
@@ -61,7 +63,9 @@ func (d *Driver) run(ctx context.Context, id string, cmd *exec.Cmd, command stri
 	if err := os.Remove(d.log(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	runtime.LockOSThread() // whose end the runtime would take for the agent's
 	err := cmd.Run()
+	runtime.UnlockOSThread()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}

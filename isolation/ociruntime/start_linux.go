@@ -33,6 +33,12 @@ func (d *Driver) Start(ctx context.Context, c *isolation.Container, files []*os.
 			return &isolation.InvalidError{Field: "files", Value: strconv.Itoa(i), Reason: "a runtime passes on descriptors without a gap"}
 		}
 	}
+	// A process that is born in a frozen group does not come to its end.
+	if frozen, err := c.Cgroup.Frozen(); frozen {
+		return &isolation.StateError{State: isolation.StateCreated, Reason: "it is frozen: thaw it first"}
+	} else if err != nil && !errors.Is(err, isolation.ErrNotSupported) {
+		return err
+	}
 	before := b.saved
 	now := before
 	now.Starting = true
@@ -171,8 +177,8 @@ func (d *Driver) created(c *isolation.Container) (pid int, err error) {
 }
 
 // undo takes back a start that failed: no process and none of the runtime's state
-// is left, and the group is as it was. Runtimes remove it when they fail, so it is
-// made again.
+// is left, and the group is made again. Runtimes remove it when they fail, and in one
+// that a crun was killed over, another crun fails (1.8, cgroup v2).
 func (d *Driver) undo(ctx context.Context, c *isolation.Container, b *box, before saved) error {
 	reap := d.held(c)
 	if err := c.Cgroup.Kill(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
@@ -183,14 +189,12 @@ func (d *Driver) undo(ctx context.Context, c *isolation.Container, b *box, befor
 	if err := os.RemoveAll(d.state(c.Spec.ID)); err != nil {
 		return err
 	}
-	_, err := c.GroupStatus()
-	if errors.Is(err, isolation.ErrNotFound) {
-		if err = c.Cgroup.Destroy(ctx); errors.Is(err, cgroups.ErrGone) {
-			err = nil
-		}
-		if err = errors.Join(err, c.Cgroup.Close()); err == nil {
-			err = d.makeGroup(ctx, c)
-		}
+	err := c.Cgroup.Destroy(ctx)
+	if errors.Is(err, cgroups.ErrGone) {
+		err = nil
+	}
+	if err = errors.Join(err, c.Cgroup.Close()); err == nil {
+		err = d.makeGroup(ctx, c)
 	}
 	if err != nil {
 		return err

@@ -135,11 +135,12 @@ var modeless = []string{
 // chosen are the environments of what takes long: programs that are built of the
 // packages, in each mode, and agents that are killed at every system call.
 var chosen = map[string][]string{
-	"examples/caisson":    {"5.10/hybrid", "6.1/v1", "6.12/v2"},
-	"examples/quickstart": {"5.10/hybrid", "6.1/v1", "6.12/v2"},
-	"isolationtest":       {"5.10/hybrid", "6.1/v1", "6.12/v2"},
-	"isolation/oci":       {"6.1/v2"},
-	"test/crash":          {"6.12/v2"},
+	"examples/caisson":     {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"examples/quickstart":  {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"isolationtest":        {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"isolation/oci":        {"6.1/v2"},
+	"isolation/ociruntime": {"6.1-systemd/v2"},
+	"test/crash":           {"6.12/v2"},
 }
 
 // tests are those of all that run in the environment; where packages were asked
