@@ -183,7 +183,7 @@ func TestControllerConfines(t *testing.T) {
 	require.NoError(t, err)
 	step := func() {
 		t.Helper()
-		time.Sleep(testutil.Patience(200 * time.Millisecond)) // v1 counts by the tick
+		time.Sleep(300 * time.Millisecond) // v1 counts by the tick
 		require.NoError(t, ctl.Step(context.Background()))
 	}
 	step()
