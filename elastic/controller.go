@@ -299,15 +299,21 @@ func (c *Controller) make(ctx context.Context, at time.Duration, r Correction) e
 		}
 		c.squeezed[t] = at
 		return nil
-	case r.Rung == Release:
-		return t.Thaw(ctx)
 	case r.Rung == Reclaim:
 		return t.Reclaim(ctx, r.Bytes)
-	case r.Rung == Freeze:
-		return t.Freeze(ctx)
-	default: // Kill: Validate leaves nothing else
-		return t.Kill(ctx)
 	}
+	act := t.Kill // Validate leaves nothing else
+	switch r.Rung {
+	case Release:
+		act = t.Thaw
+	case Freeze:
+		act = t.Freeze
+	}
+	err := act(ctx)
+	if told, ok := t.(Corrected); ok && err == nil {
+		told.Corrected(r)
+	}
+	return err
 }
 
 // renew sees to it that limits do not end before their time. One that cannot be

@@ -46,7 +46,10 @@ type dummy struct {
 	took   uint64
 	fail   error
 	gone   bool
+	told   []string
 }
+
+func (d *dummy) Corrected(c Correction) { d.told = append(d.told, c.String()) }
 
 func (d *dummy) ID() string                                              { return d.id }
 func (d *dummy) Class() Class                                            { return d.class }
@@ -135,6 +138,10 @@ func TestControllerCarriesOut(t *testing.T) {
 	assert.Equal(t, Made, decisions[0].State)
 	assert.Equal(t, Kill, decisions[0].Rung)
 	assert.True(t, a.killed)
+	require.NotEmpty(t, a.told)
+	assert.Equal(t, "p: freeze a: because", a.told[0])
+	assert.Contains(t, a.told, "me: kill a: I know better")
+	assert.Empty(t, web.told, "what was refused was not made")
 
 	decisions = nil
 	verdict = Replace(Correction{})

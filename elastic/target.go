@@ -47,6 +47,13 @@ type Target interface {
 	Service() *Service
 }
 
+// A Corrected is a [Target] that keeps a record of why it was frozen, thawed or
+// killed.
+type Corrected interface {
+	// Corrected is called once the correction is made.
+	Corrected(c Correction)
+}
+
 // SqueezeLasts is how long limits of a [Target] last that are not set again. A
 // controller does so every third of it.
 const SqueezeLasts = time.Minute

@@ -57,6 +57,7 @@ type adoptedState struct {
 	PID    int               `json:"pid,omitzero"`
 	Since  uint64            `json:"since,omitzero"`
 	Found  cgroups.Resources `json:"found,omitzero"` // the limits that the container came with
+	Ended  bool              `json:"ended,omitzero"` // its end was told of
 }
 
 func newAdoptedDriver(d *nativeDriver, parent string) *adoptedDriver {
@@ -187,12 +188,28 @@ func (d *adoptedDriver) follow(c *Container, a *adoption) error {
 	if err == nil && a.pidfd != nil {
 		a.drop, err = d.engine.OnExit(a.pidfd.Int(), func() { _ = d.follow(c, a) }) // kept in a.err
 		if err == nil {
+			a.told(c, false)
 			return nil
 		}
 	}
 	a.at, a.err = time.Now(), err
 	close(a.ended)
+	if err == nil && a.told(c, true) && c.ended != nil {
+		c.ended(ExitStatus{At: a.at})
+	}
 	return err
+}
+
+// told notes whether the container's end was told of, and reports whether that is
+// news. a.mu is held.
+func (a *adoption) told(c *Container, ended bool) bool {
+	if a.saved.Ended == ended {
+		return false
+	}
+	a.saved.Ended = ended
+	c.saveLater(a.saved)
+	go func() { _ = c.record.flush() }() // who comes later would tell of it again: worse, and no harm
+	return true
 }
 
 // next holds a process of the group, if there is one: that which was named, or

@@ -67,7 +67,7 @@ func (s *Sandbox) Claim(ctx context.Context, c Claim) (cgroups.Result, error) {
 	}
 	return s.relayer(ctx, "claim", func(l layers, now time.Time) (layers, error) {
 		l, err := l.expired(now).put(lease{
-			Owner: c.Owner, Priority: c.Priority, Until: now.Add(c.Lease).Round(0), Resources: c.Resources.Clone(),
+			Owner: c.Owner, Priority: c.Priority, Until: now.Add(c.Lease), Ends: s.host.clock.uptime() + c.Lease, Resources: c.Resources.Clone(),
 		})
 		if err == nil && len(l.Claims) > maxOwners {
 			err = &InvalidError{Field: "claim.owner", Value: clip(c.Owner), Reason: "more than " + strconv.Itoa(maxOwners) + " claims on the sandbox"}

@@ -11,6 +11,7 @@ import (
 type manual struct {
 	mu     sync.Mutex
 	at     time.Time
+	set    time.Duration // by how much somebody has set the wall clock
 	timers []*manualTimer
 }
 
@@ -21,12 +22,25 @@ type manualTimer struct {
 
 func newManual() *manual { return &manual{at: time.Unix(1e9, 0)} }
 
-func (m *manual) clock() clock { return clock{m.now, m.after} }
+func (m *manual) clock() clock { return clock{m.now, m.after, m.uptime} }
 
 func (m *manual) now() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.at
+	return m.at.Add(m.set)
+}
+
+func (m *manual) uptime() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at.Sub(time.Unix(9e8, 0))
+}
+
+// jump sets the wall clock.
+func (m *manual) jump(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.set += d
 }
 
 func (m *manual) after(d time.Duration, fn func()) func() bool {
@@ -51,7 +65,9 @@ func (m *manual) take(t *manualTimer) bool {
 
 // pass lets time go by. What is due runs one after the other, each at its time.
 func (m *manual) pass(d time.Duration) {
-	end := m.now().Add(d)
+	m.mu.Lock()
+	end := m.at.Add(d)
+	m.mu.Unlock()
 	for {
 		m.mu.Lock()
 		var next *manualTimer

@@ -115,7 +115,10 @@ type Container struct {
 	record  *record
 	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
 	ended   func(ExitStatus)                  // by the host, for its journal
-	missing []string                          // what was asked for with leave to do without, and could not be had
+	// groupless says that its group could not be made, so that there is none of it.
+	groupless bool
+
+	missing []string // what was asked for with leave to do without, and could not be had
 }
 
 // Save keeps v, as JSON, for a later Recover: one appended line. If it fails,

@@ -19,6 +19,8 @@ var (
 	_ elastic.Bounded = (*Host)(nil)
 	_ elastic.Placed  = (*Host)(nil)
 	_ elastic.Target  = (*Sandbox)(nil)
+
+	_ elastic.Corrected = (*Sandbox)(nil)
 )
 
 // Targets are the sandboxes with a group, whose driver can measure and update
@@ -147,6 +149,12 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		}
 		return s.noted("kill", s.during(intent, func() error { return s.c.Cgroup.Kill(ctx) }))
 	})
+}
+
+// Corrected writes down in the journal why a controller has frozen, thawed or killed
+// the sandbox; see [elastic.Corrected].
+func (s *Sandbox) Corrected(c elastic.Correction) {
+	s.note(JournalEntry{Event: "correction", Reason: c.String()})
 }
 
 // reported is what a service said of itself, and when.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -28,7 +29,8 @@ type Config struct {
 	Root string
 
 	// Parent is the group below which every sandbox gets its own, relative
-	// to each hierarchy's top; made if it is missing. Empty is "caisson".
+	// to each hierarchy's top; made if it is missing. Empty is "caisson". It is
+	// [ErrInvalid] while sandboxes of an earlier host are below another one.
 	Parent string
 
 	// CgroupMount is where the cgroup file systems are: another path than
@@ -138,6 +140,14 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
+	// What is made is named after the directory, not after a way to it.
+	err = os.MkdirAll(cfg.Root, 0o700)
+	if err == nil {
+		cfg.Root, err = filepath.EvalSymlinks(cfg.Root)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open host: %w", err)
+	}
 	dir, err := checkpoint.Open(filepath.Join(cfg.Root, "sandboxes"))
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
@@ -170,7 +180,11 @@ func (h *Host) open(ctx context.Context) error {
 	if h.journal, err = openJournal(h.cfg.Root, h.cfg.Journal, h.cfg.Shared); err != nil {
 		return err
 	}
-	native, err := openNative(ctx, h.cfg, own)
+	ids, err := h.dir.Names()
+	if err != nil {
+		return err
+	}
+	native, err := openNative(ctx, h.cfg, own, ids)
 	if err != nil {
 		return err
 	}

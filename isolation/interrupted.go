@@ -5,6 +5,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -154,8 +155,10 @@ func (s *Sandbox) finishAct(ctx context.Context) (did string, err error) {
 		did, err = "a kill that was cut off was finished", s.killOn(ctx)
 	case actFreeze:
 		did = "a freeze that was cut off was taken back"
-	default:
+	case actThaw:
 		did = "a thaw that was cut off was finished"
+	default:
+		return "", &UnsupportedError{Feature: "ending what was cut off", Reason: fmt.Sprintf("this release knows no %q", clip(string(begun)))}
 	}
 	if d, ok := s.driver.(Freezer); ok && err == nil {
 		err = d.Thaw(ctx, s.c)

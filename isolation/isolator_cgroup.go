@@ -30,6 +30,7 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	now, later := heldBack(c.Spec.Resources)
 	g, err := i.root.CreateWith(ctx, i.path(c), c.Spec.Controllers, now)
 	if err != nil {
+		c.groupless = true // whatever is at the path is somebody else's
 		return err
 	}
 	c.Cgroup = g
@@ -121,12 +122,18 @@ func (i *cgroupIsolator) Recover(_ context.Context, c *Container) error {
 
 // Cleanup ends every process and removes the group.
 func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
+	if c.groupless {
+		return nil
+	}
 	if c.Cgroup == nil {
 		// Made by an earlier process, or not at all.
 		if err := i.Recover(ctx, c); err != nil {
 			if errors.Is(err, ErrNotFound) {
 				return nil
 			}
+			return err
+		}
+		if theirs, err := markedByOther(c.Cgroup, i.parent.scope); theirs || err != nil {
 			return err
 		}
 	}

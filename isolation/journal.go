@@ -29,13 +29,14 @@ type JournalEntry struct {
 
 	// Event is "create", "start", "update", "claim", "unclaim", "end claims of",
 	// "update network", "freeze", "thaw", "kill", "exit", "destroy", "adopt",
-	// "release" or "recover", or that of an [Event] of a sandbox that is watched:
+	// "release", "recover" or "correction" (by an elastic controller, behind the
+	// "freeze", "thaw" or "kill" that it was), or that of an [Event] of a sandbox that is watched:
 	// "oom", "pressure", "limit", "drift".
 	Event string `json:"event"`
 
 	Changes []cgroups.Change `json:"changes,omitempty"` // what an update wrote, in order
 	Exit    *ExitStatus      `json:"exit,omitempty"`
-	Reason  string           `json:"reason,omitzero"` // of "recover"
+	Reason  string           `json:"reason,omitzero"` // of "recover" and "correction"
 	Detail  json.RawMessage  `json:"detail,omitempty"`
 
 	// Unwritten is how many entries before this one could not be written.

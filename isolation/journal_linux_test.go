@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/stretchr/testify/assert"
@@ -110,4 +113,98 @@ func TestJournalIsShared(t *testing.T) {
 	wg.Wait()
 	all := events(t, hosts[0])
 	assert.Equal(t, uint64(48), all[len(all)-1].Seq)
+}
+
+// The end of a container that was adopted is told once, also if no agent saw it.
+func TestJournalOfAdopted(t *testing.T) {
+	for name, seen := range map[string]bool{"seen": true, "missed": false} {
+		t.Run(name, func(t *testing.T) {
+			c := foreign(t)
+			cmd := c.start(t)
+			cfg := config(t)
+			cfg.Journal = 1 << 20
+			h := must(isolation.Open(deadline(t), cfg))
+			adopt(t, h, "db", isolation.PID(cmd.Process.Pid))
+			end := func() {
+				require.NoError(t, c.Kill(deadline(t)))
+				_ = cmd.Wait()
+			}
+			if seen {
+				end()
+				require.Eventually(t, func() bool { return len(events(t, h)) == 2 }, testutil.Patience(10*time.Second), time.Millisecond)
+				// Written down before the next look.
+				record := filepath.Join(cfg.Root, "sandboxes", "db.state")
+				require.Eventually(t, func() bool {
+					return strings.Contains(string(must(os.ReadFile(record))), `"ended":true`)
+				}, testutil.Patience(10*time.Second), time.Millisecond)
+			}
+			require.NoError(t, h.Close())
+			if !seen {
+				end()
+			}
+			for range 2 {
+				h = must(isolation.Open(deadline(t), cfg))
+				require.NoError(t, h.Close())
+			}
+			h = openWith(t, cfg)
+			n := 0
+			for _, e := range events(t, h) {
+				if e.Event == "exit" {
+					n++
+					require.NotNil(t, e.Exit)
+					assert.False(t, e.Exit.Known, "only its parent knows")
+				}
+			}
+			assert.Equal(t, 1, n)
+		})
+	}
+}
+
+// guard is a policy that freezes the sandbox called hog, and then kills it.
+type guard struct{ frozen bool }
+
+func (*guard) Name() string { return "guard" }
+func (*guard) Levers() []elastic.Lever {
+	return []elastic.Lever{{Class: elastic.BestEffort, Knob: elastic.KnobFreeze}, {Class: elastic.BestEffort, Knob: elastic.KnobKill}}
+}
+func (g *guard) Decide(*elastic.Snapshot) []elastic.Correction {
+	c := elastic.Correction{Policy: "guard", Sandbox: "hog", Rung: elastic.Freeze, Reason: "it takes too much"}
+	if g.frozen {
+		c.Rung = elastic.Kill
+	}
+	g.frozen = true
+	return []elastic.Correction{c}
+}
+
+// What a controller does to a sandbox is in the journal, with its reason.
+func TestJournalOfCorrections(t *testing.T) {
+	cfg := config(t)
+	cfg.Journal = 1 << 20
+	h := openWith(t, cfg)
+	s := spec(t, "hog", "wait")
+	s.Class = elastic.BestEffort
+	box := started(t, h, s)
+	var made []elastic.Decision
+	ctl, err := elastic.New(h, elastic.Config{
+		Policies:   []elastic.Policy{&guard{}},
+		OnDecision: func(d elastic.Decision) { made = append(made, d) },
+	})
+	require.NoError(t, err)
+	for i := range 2 {
+		require.NoError(t, ctl.Step(deadline(t)))
+		require.Len(t, made, i+1)
+		require.Equal(t, elastic.Made, made[i].State, made[i].Why)
+	}
+	_, err = box.Wait(deadline(t))
+	require.NoError(t, err)
+	var told []string
+	for _, e := range events(t, h) {
+		if e.Event != "exit" { // which may come between
+			told = append(told, strings.TrimSpace(e.Event+" "+e.Reason))
+		}
+	}
+	assert.Equal(t, []string{
+		"create", "start", "freeze", "correction guard: freeze hog: it takes too much",
+		"kill", "correction guard: kill hog: it takes too much",
+	}, told)
 }

@@ -27,6 +27,7 @@ type lease struct {
 	Owner     string            `json:"owner"`
 	Priority  int               `json:"priority"`
 	Until     time.Time         `json:"until"`
+	Ends      time.Duration     `json:"ends,omitzero"` // the same as a time since boot
 	Resources cgroups.Resources `json:"resources"`
 }
 

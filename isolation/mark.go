@@ -102,6 +102,17 @@ func readMark(g *cgroups.Cgroup, id, host string) (m mark, state nativeState, ok
 	return m, processOf(labels, state), true, nil
 }
 
+// markedByOther reports whether a group says that it is another host's sandbox.
+func markedByOther(g *cgroups.Cgroup, host string) (bool, error) {
+	labels, err := g.Labels()
+	if err != nil {
+		return false, markable(err)
+	}
+	var m mark
+	err = json.Unmarshal([]byte(labels[labelSandbox]), &m)
+	return err == nil && m.Host != host, nil
+}
+
 // parseMark is the mark in the labels of the group called id, if there is one, it
 // makes sense, and it is this host's.
 func parseMark(labels map[string]string, id, host string) (m mark, ok bool) {

@@ -74,7 +74,7 @@ type nativeState struct {
 	Missing   []string    `json:"missing,omitempty"`
 }
 
-func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDriver, error) {
+func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []string) (*nativeDriver, error) {
 	root, err := cgroups.Open(cfg.CgroupMount)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir) (*nativeDr
 		d.engine, err = elastic.NewEngine()
 	}
 	if err == nil {
-		d.parent, err = openParent(ctx, root, cfg.Parent, d.scope, dir)
+		d.parent, err = openParent(ctx, root, cfg.Parent, d.scope, dir, ids)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())

@@ -83,18 +83,24 @@ func (p *parent) below() (all []string, err error) {
 // parentLine is one line of the record: first the intent to make a group, then
 // that it is whole.
 type parentLine struct {
+	Parent string `json:"parent,omitzero"` // below which the sandboxes are from now on
 	Making string `json:"making,omitzero"`
 	Made   string `json:"made,omitzero"`
 }
 
 const parentRecord = "parent"
 
-func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir *checkpoint.Dir) (*parent, error) {
+// openParent opens the group at path. It fails with [ErrInvalid] if the sandboxes of
+// ids, which have records, are below another one.
+func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir *checkpoint.Dir, ids []string) (*parent, error) {
 	p := &parent{root: root, name: path, scope: scope, missing: make(map[elastic.Class][]string)}
-	var making string
+	var making, before string
 	log, err := dir.Load(parentRecord, func(line []byte) error {
 		var l parentLine
 		err := json.Unmarshal(line, &l)
+		if l.Parent != "" {
+			before = l.Parent
+		}
 		if l.Making != "" {
 			making = l.Making
 		}
@@ -110,6 +116,11 @@ func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir
 		return nil, err
 	}
 	p.log = log
+	if err == nil && before != path {
+		if err = p.moved(before, ids); err == nil {
+			err = p.log.Append(parentLine{Parent: path})
+		}
+	}
 	if err == nil && making != "" && !slices.Contains(p.made, making) {
 		err = p.unmake(making)
 	}
@@ -125,6 +136,23 @@ func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir
 		return nil, errors.Join(fmt.Errorf("parent group %q: %w", clip(path), err), p.close())
 	}
 	return p, nil
+}
+
+// moved refuses to leave sandboxes behind: their processes would run on, and nobody
+// would know of them.
+func (p *parent) moved(before string, ids []string) error {
+	if before == "" || len(ids) == 0 {
+		return nil
+	}
+	g, err := p.root.Open(before)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // and so are they: the machine was restarted
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(&InvalidError{Field: "parent", Value: clip(p.name), Reason: fmt.Sprintf(
+		"%d sandboxes of this state directory, %q among them, are below %q: open it with that, and destroy them first", len(ids), ids[0], before)}, g.Close())
 }
 
 // unmake removes what a crash left of a group that was being made.

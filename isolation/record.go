@@ -5,6 +5,7 @@ package isolation
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 )
 
 // recordVersion is the format of the lines below. A reader refuses a version
-// that it does not know.
+// that it does not know, and passes over fields that it does not: what an earlier
+// release may ignore is a new field, everything else a new version.
 const recordVersion = 1
 
 // phase is how far the host got with a sandbox.
@@ -116,7 +118,8 @@ func loadRecord(dir *checkpoint.Dir, id string) (*record, error) {
 func (r *record) apply(e entry) error {
 	if r.boot == "" {
 		if e.Version != recordVersion {
-			return fmt.Errorf("format version %d, and this is version %d", e.Version, recordVersion)
+			return &UnsupportedError{Feature: fmt.Sprintf("record format %d", e.Version),
+				Reason: fmt.Sprintf("this release reads format %d: open the host with the one that wrote it", recordVersion)}
 		}
 		if e.Spec == nil || e.Boot == "" {
 			return fmt.Errorf("the first line has no spec or no boot id")
@@ -296,6 +299,20 @@ func (r *record) resources() (res cgroups.Resources, updates uint64, pending boo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.spec.Resources.Clone(), r.updates, r.cut != nil
+}
+
+// steady has claims end when they would if nobody had set the clock since they were
+// made.
+func (r *record) steady(c clock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, up := c.now(), c.uptime()
+	r.layers.Claims = slices.Clone(r.layers.Claims)
+	for i := range r.layers.Claims {
+		if l := &r.layers.Claims[i]; l.Ends > 0 && up > 0 {
+			l.Until = now.Add(l.Ends - up)
+		}
+	}
 }
 
 // claims are who holds which knobs.

@@ -169,6 +169,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		err := fmt.Errorf("driver %q is not configured: %w", clip(rec.spec.Driver), ErrNotSupported)
 		return left("its driver is missing", errors.Join(err, rec.close()))
 	}
+	rec.steady(h.clock)
 	s := newSandbox(h, driver, rec)
 	switch rec.phase {
 	case phaseCreating:

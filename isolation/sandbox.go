@@ -134,6 +134,7 @@ func (s *Sandbox) refresh() error {
 	if rec == nil {
 		return err
 	}
+	rec.steady(s.host.clock)
 	err = errors.Join(err, s.c.record.replace(rec))
 	if err == nil {
 		s.c.Spec.Resources, s.c.Spec.Network = rec.spec.Resources, rec.spec.Network
