@@ -6,6 +6,7 @@ package linux
 
 import (
 	"io/fs"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/feature"
 )
@@ -22,6 +23,9 @@ func ReadStat(int) (Stat, error) { return Stat{}, onlyLinux("/proc/PID/stat") }
 
 // StartTime is not supported here.
 func StartTime(int) (uint64, error) { return 0, onlyLinux("/proc/PID/stat") }
+
+// Uptime is not supported here.
+func Uptime() (time.Duration, error) { return 0, onlyLinux("CLOCK_BOOTTIME") }
 
 // PIDOf is not supported here.
 func PIDOf(int) (int, error) { return 0, onlyLinux("pidfd") }
