@@ -61,7 +61,8 @@ type Config struct {
 	NetworkNamespace string
 
 	// Logs is the directory of sandboxes' logs, for specs with Logs. It better be
-	// on a disk; empty is "logs" in Root. It is this host's alone.
+	// on a disk; empty is "logs" in Root. It is this host's alone. Of several with one
+	// Root, whoever opens a sandbox first keeps its log until it is closed.
 	Logs string
 
 	// Journal is how many bytes the journal of events may have, 0 for none; see

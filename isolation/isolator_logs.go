@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/caisson-run/caisson/isolation/logs"
 )
@@ -18,8 +19,9 @@ import (
 // is prepared before the group and cleaned up behind it, when nobody writes any
 // more.
 type logsIsolator struct {
-	dir string
-	own bool // it is in the state directory
+	dir    string
+	own    bool // it is in the state directory
+	shared bool // other processes may have the same logs
 
 	mu     sync.Mutex
 	keeper *logs.Keeper // nil until somebody needs it
@@ -27,12 +29,13 @@ type logsIsolator struct {
 
 // written is one sandbox's log, with the workload's ends until it has been started.
 type written struct {
-	log            *logs.Log
+	log            *logs.Log // nil if another process has it
+	turn           *os.File  // by which no other process has it; nil on an exclusive host
 	stdout, stderr *os.File
 }
 
 func newLogsIsolator(cfg Config) *logsIsolator {
-	return &logsIsolator{dir: cmp.Or(cfg.Logs, filepath.Join(cfg.Root, "logs")), own: cfg.Logs == ""}
+	return &logsIsolator{dir: cmp.Or(cfg.Logs, filepath.Join(cfg.Root, "logs")), own: cfg.Logs == "", shared: cfg.Shared}
 }
 
 func (*logsIsolator) Name() string { return "logs" }
@@ -68,6 +71,11 @@ func (i *logsIsolator) hold(c *Container, k *logs.Keeper) error {
 	w := &written{}
 	c.written = w
 	var err error
+	if i.shared {
+		if w.turn, err = takeLog(filepath.Join(i.dir, c.Spec.ID)); err != nil || w.turn == nil {
+			return err
+		}
+	}
 	if w.log, err = k.Open(c.Spec.ID, *c.Spec.Logs); err != nil {
 		return err
 	}
@@ -75,10 +83,33 @@ func (i *logsIsolator) hold(c *Container, k *logs.Keeper) error {
 	return err
 }
 
+// takeLog sees to it that no other process opens the log in dir; nil if one has it
+// open. The process that ends lets go of it.
+func takeLog(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "state"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = nil
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
 // Launch has the process write to the log, where the caller gave nothing else.
 func (i *logsIsolator) Launch(c *Container, l *Launch) error {
 	if c.written == nil {
 		return nil
+	}
+	if c.written.log == nil {
+		return &StateError{State: StateCreated, Reason: "another process keeps its log: start it there, or close that"}
 	}
 	l.Files = slices.Clone(l.Files)
 	for len(l.Files) < 3 {
@@ -136,6 +167,10 @@ func (i *logsIsolator) Release(c *Container) error {
 	err := w.closeFiles()
 	if w.log != nil {
 		err = errors.Join(err, w.log.Close())
+	}
+	if w.turn != nil {
+		err = errors.Join(err, w.turn.Close())
+		w.turn = nil
 	}
 	return err
 }
@@ -196,11 +231,20 @@ func (i *logsIsolator) close() error {
 }
 
 // Logs is the log of the sandbox: to read, to follow, and for its counters. nil if
-// its spec has none, or it was not made by the native driver. It is the sandbox's:
-// do not close it.
+// its spec has none, it was not made by the native driver, or another process of a
+// shared state directory keeps it. It is the sandbox's: do not close it.
 func (s *Sandbox) Logs() *logs.Log {
 	if s.c.written == nil {
 		return nil
 	}
 	return s.c.written.log
+}
+
+// LogDirectory is where the log of the sandbox is, whoever keeps it, for [logs.Read]
+// and [logs.Follow]; empty if its spec has none.
+func (s *Sandbox) LogDirectory() string {
+	if s.c.written == nil {
+		return ""
+	}
+	return filepath.Join(s.host.native.logs.dir, s.id)
 }

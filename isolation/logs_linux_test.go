@@ -68,3 +68,56 @@ func TestLogsBesideFiles(t *testing.T) {
 	require.ErrorIs(t, err, isolation.ErrInvalid)
 	assert.Nil(t, create(t, h, spec(t, "plain", "wait")).Logs())
 }
+
+// A workload that blocks waits while there is no agent, and none of its lines is
+// lost.
+func TestLogsBlock(t *testing.T) {
+	cfg := config(t)
+	h := must(isolation.Open(deadline(t), cfg))
+	const lines = 20000
+	s := spec(t, "web", "count", fmt.Sprint(lines), "stay")
+	s.Logs = &logs.Config{Block: true, Backlog: 64 << 10}
+	box := create(t, h, s)
+	require.NoError(t, box.Start(deadline(t)))
+	require.NoError(t, h.Close()) // in the middle of it
+	h = openWith(t, cfg)
+	box = must(h.Sandbox(deadline(t), "web"))
+	n := 0
+	for line, err := range box.Logs().Lines(deadline(t)) {
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("line %d", n), string(line.Text))
+		if n++; n == lines {
+			break
+		}
+	}
+	require.Equal(t, lines, n)
+	assert.Zero(t, box.Logs().Stats().DroppedBytes)
+}
+
+// Of the processes that share a state directory one keeps a log, and all can read it.
+func TestLogsAreKeptByOne(t *testing.T) {
+	cfg := config(t)
+	cfg.Shared = true
+	h := must(isolation.Open(deadline(t), cfg))
+	s := spec(t, "web", "count", "100", "stay")
+	s.Logs = &logs.Config{}
+	box := create(t, h, s)
+	other := openWith(t, cfg)
+	second := must(other.Sandbox(deadline(t), "web"))
+	assert.Nil(t, second.Logs())
+	require.ErrorContains(t, second.Start(deadline(t)), "another process keeps its log")
+	require.NoError(t, box.Start(deadline(t)))
+	n := 0
+	for line, err := range logs.Follow(deadline(t), second.LogDirectory(), logs.CRI) {
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("line %d", n), string(line.Text))
+		if n++; n == 100 {
+			break
+		}
+	}
+	assert.Equal(t, 100, n)
+	require.NoError(t, h.Close())
+	third := must(isolation.Open(deadline(t), cfg))
+	defer third.Close()
+	assert.NotNil(t, must(third.Sandbox(deadline(t), "web")).Logs(), "which nobody keeps any more")
+}

@@ -60,11 +60,14 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// childCount writes so many lines.
+// childCount writes so many lines, and stays if there is another argument.
 func childCount(args []string) int {
 	n, _ := strconv.Atoi(args[0])
 	for i := range n {
 		fmt.Println("line", i)
+	}
+	if len(args) > 1 {
+		return pause()
 	}
 	return 0
 }

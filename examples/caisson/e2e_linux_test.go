@@ -459,3 +459,30 @@ func TestUnprivileged(t *testing.T) {
 	c.json(&r, "doctor")
 	assert.NotEmpty(t, r.Findings)
 }
+
+func TestLogs(t *testing.T) {
+	c := newCLI(t)
+	c.ok("create", "--logs", "web", "--", "/bin/sh", "-c", "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); done")
+	_, errs, status := c.call("create", "--logs", "--log", "/dev/null", "x", "--", "true")
+	assert.Equal(t, exitUsage, status, errs)
+
+	// Followed to the end of the program, each line comes once; also what no
+	// invocation has seen.
+	var want strings.Builder
+	for n := range 40 {
+		fmt.Fprintf(&want, "line %d\n", n)
+	}
+	assert.Equal(t, want.String(), c.ok("logs", "--follow", "web"))
+	assert.Equal(t, want.String(), c.ok("logs", "web"))
+	assert.Empty(t, c.ok("logs", "--since", "1ns", "web"))
+	assert.Equal(t, want.String(), c.ok("logs", "--since", "1h", "web"))
+	var line logLine
+	first, _, _ := strings.Cut(c.ok("logs", "--json", "web"), "\n")
+	require.NoError(t, json.Unmarshal([]byte(first), &line))
+	assert.Equal(t, "line 0", line.Text)
+	assert.Equal(t, "stdout", line.Stream)
+	assert.False(t, line.Time.IsZero())
+	c.ok("destroy", "web")
+	_, errs, status = c.call("logs", "web")
+	assert.Equal(t, exitNotFound, status, errs)
+}

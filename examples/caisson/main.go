@@ -78,6 +78,7 @@ func commands() []command {
 		{"update", "ID", "change limits of a running sandbox: all that are named, or none", updateCommand},
 		{"stat", "[ID]...", "measure sandboxes", statCommand},
 		{"watch", "ID", "tell of pressure, lack of memory, limits hit and the exit, as they happen", watchCommand},
+		{"logs", "ID", "print what a sandbox made with --logs has written", logsCommand},
 		{"events", "[ID]...", "tell what has happened to sandboxes, also to those that are gone", eventsCommand},
 		{"list", "", "list the sandboxes", listCommand},
 		{"check", "ID", "tell the truth about one sandbox", checkCommand},

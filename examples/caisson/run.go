@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/logs"
 )
 
 // cleanupTime bounds what is done after an interrupt.
@@ -38,7 +39,14 @@ func runCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []stri
 func createCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
 	spec := a.startFlags(fs)
 	log := fs.String("log", "", "`FILE` to append standard output and error to; /dev/null by default")
+	keep := fs.Bool("logs", false, "keep standard output and error, rotated, for caisson logs; taken over whenever a caisson runs")
 	return func(ctx context.Context, ids, argv []string) error {
+		if *keep {
+			if *log != "" {
+				return usagef("--log and --logs exclude each other")
+			}
+			spec.Logs = &logs.Config{}
+		}
 		if err := a.complete(spec, ids, argv); err != nil {
 			return err
 		}

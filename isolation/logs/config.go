@@ -42,6 +42,12 @@ type Config struct {
 	// Backlog is how far a workload may be ahead, in bytes of each of its two
 	// files; 0 is 64 MiB. Beyond that the older half is dropped and counted.
 	Backlog int64 `json:"backlog,omitzero"`
+
+	// Block has the workload wait in write(2) rather than lose a line: once it is
+	// Backlog and a pipe, of 64 KiB mostly, ahead, as long as the disk is full, and
+	// while nobody keeps the log. It then writes to a pipe, and what is still in
+	// that is lost if the workload ends before somebody keeps the log again.
+	Block bool `json:"block,omitzero"`
 }
 
 // Format is how lines are written.
@@ -98,6 +104,9 @@ func (c Config) Validate() error {
 		if f.n < 0 {
 			bad(f.name, strconv.FormatInt(f.n, 10), "negative")
 		}
+	}
+	if c.Block && c.Rate > 0 {
+		bad("rate", strconv.FormatInt(c.Rate, 10), "it drops lines, which a workload that blocks is not to lose")
 	}
 	return errors.Join(errs...)
 }

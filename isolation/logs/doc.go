@@ -17,9 +17,22 @@
 // if one likes. Lines above a rate are dropped and counted, and so is what a flood
 // writes faster than a Log can read: see [Config.Backlog].
 //
+// # Waiting
+//
+// With [Config.Block] the workload writes to named pipes instead, from which a Log
+// moves what comes to the two files by splice(2), as far as [Config.Backlog] allows:
+// what the call takes from a pipe is in the file, whenever the process dies, so here
+// too each line is there once. The workload waits while there is no room, and while
+// no Log is open; so nothing grows then. The price is that what is in a pipe, 64 KiB
+// mostly, is gone if the workload ends while no Log is open.
+//
 // # Limits
 //
-// While no Log is open, nothing bounds what a workload writes. The pages that it
+// Without Block, nothing bounds what a workload writes while no Log is open: the
+// kernel bounds a file by its writer's RLIMIT_FSIZE only, which ends the workload or
+// fails its writes for good, since the file's end goes on growing above the holes.
+// Who needs a bound has a file system of a fixed size, or a project quota, for the
+// directory; there the workload's writes fail while it is full. The pages that it
 // dirties are charged to its own memory limit: on a tmpfs they stay there until
 // they are taken over, so the directory better be on a disk.
 package logs

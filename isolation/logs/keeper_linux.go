@@ -5,6 +5,7 @@ package logs
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -93,12 +94,18 @@ func (k *Keeper) Open(name string, c Config) (*Log, error) {
 		wd, err := syscall.InotifyAddWatch(k.fd(), l.path(Stream(s).String()), syscall.IN_MODIFY)
 		if err != nil {
 			l.forget()
-			return nil, errors.Join(os.NewSyscallError("inotify_add_watch", err), l.closeFiles())
+			return nil, errors.Join(os.NewSyscallError("inotify_add_watch", err), l.closePipes(), l.closeFiles())
 		}
 		l.watches = append(l.watches, int32(wd))
 		k.watch[int32(wd)] = l
 	}
 	k.logs[name] = l
+	for s, p := range l.pipes {
+		if p != nil {
+			l.pumping.Add(1)
+			go l.pump(Stream(s))
+		}
+	}
 	go l.run()
 	l.poke() // what was written before
 	return l, nil
@@ -156,8 +163,12 @@ func contents(dir string) (files []string, ours bool, err error) {
 	for _, e := range entries {
 		name := e.Name()
 		_, numbered := parseFile(name)
-		ours = ours && e.Type().IsRegular() &&
-			(numbered || name == stateName || name == Stdout.String() || name == Stderr.String())
+		if e.Type() == fs.ModeNamedPipe {
+			ours = ours && (name == pipeName(Stdout) || name == pipeName(Stderr))
+		} else {
+			ours = ours && e.Type().IsRegular() &&
+				(numbered || name == stateName || name == Stdout.String() || name == Stderr.String())
+		}
 		files = append(files, name)
 	}
 	return files, ours, nil

@@ -30,6 +30,8 @@ type Log struct {
 	stop    chan struct{}
 	done    chan struct{}
 	packing sync.WaitGroup
+	pumping sync.WaitGroup
+	pipes   [2]*pipe // nil where the workload does not wait
 
 	mu      sync.Mutex // held while lines are taken over
 	streams [2]*os.File
@@ -52,7 +54,7 @@ func openLog(k *Keeper, name string, c Config) (*Log, error) {
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := l.open(); err != nil {
-		return nil, errors.Join(err, l.closeFiles())
+		return nil, errors.Join(err, l.closePipes(), l.closeFiles())
 	}
 	return l, nil
 }
@@ -73,6 +75,11 @@ func (l *Log) open() (err error) {
 		if l.streams[s], err = os.OpenFile(l.path(Stream(s).String()), openFlags, 0o600); err != nil {
 			return err
 		}
+		if l.cfg.Block {
+			if err = l.openPipe(Stream(s)); err != nil {
+				return err
+			}
+		}
 	}
 	if err = l.tidy(); err != nil {
 		return err
@@ -83,14 +90,20 @@ func (l *Log) open() (err error) {
 // Files opens what becomes the workload's standard output and error. The caller
 // closes them once it has been started.
 func (l *Log) Files() (stdout, stderr *os.File, err error) {
-	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NOFOLLOW
-	if stdout, err = os.OpenFile(l.path(Stdout.String()), flags, 0); err != nil {
+	if stdout, err = l.file(Stdout); err != nil {
 		return nil, nil, err
 	}
-	if stderr, err = os.OpenFile(l.path(Stderr.String()), flags, 0); err != nil {
+	if stderr, err = l.file(Stderr); err != nil {
 		return nil, nil, errors.Join(err, stdout.Close())
 	}
 	return stdout, stderr, nil
+}
+
+func (l *Log) file(s Stream) (*os.File, error) {
+	if l.pipes[s] != nil {
+		return l.pipeFile(s)
+	}
+	return os.OpenFile(l.path(s.String()), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
 }
 
 // poke has the log look for lines. It does not block.
@@ -157,7 +170,7 @@ func (l *Log) takeSome(s Stream, last bool) (more bool, err error) {
 	if info.Size() < *at { // the workload has cut it off
 		*at, l.punched[s] = 0, 0
 	}
-	if ahead := info.Size() - *at; ahead > l.cfg.Backlog {
+	if ahead := info.Size() - *at; ahead > l.cfg.Backlog && l.pipes[s] == nil {
 		skipped := ahead - l.cfg.Backlog/2
 		next.DroppedBytes += uint64(skipped)
 		*at += skipped
@@ -195,6 +208,7 @@ func (l *Log) takeSome(s Stream, last bool) (more bool, err error) {
 	if err := l.commit(next, now); err != nil {
 		return false, err
 	}
+	l.pipes[s].freed()
 	return *at < info.Size() || n == chunk, l.reclaim(s)
 }
 
@@ -251,6 +265,19 @@ func (l *Log) Sync() error { return l.flush(false) }
 func (l *Log) Finish() error { return l.flush(true) }
 
 func (l *Log) flush(last bool) error {
+	for left := int64(2 * inPipe); ; left -= l.cfg.Backlog {
+		full, err := l.drain()
+		if err == nil {
+			err = l.flushFiles(last && !full)
+		}
+		if err != nil || !full || left <= 0 {
+			return err
+		}
+	}
+}
+
+// flushFiles is flush without what is still in the pipes.
+func (l *Log) flushFiles(last bool) error {
 	var until [2]int64
 	for s, f := range l.streams {
 		info, err := f.Stat()
@@ -285,6 +312,11 @@ func (l *Log) Stats() Stats {
 func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, p := range l.pipes {
+		if p != nil && p.err != nil && l.err == nil {
+			return p.err
+		}
+	}
 	return l.err
 }
 
@@ -301,11 +333,12 @@ func (l *Log) Close() error {
 	}
 	close(l.stop)
 	<-l.done
+	perr := l.closePipes()
 	l.packing.Wait()
 	l.keeper.mu.Lock()
 	l.forget()
 	l.keeper.mu.Unlock()
-	return l.closeFiles()
+	return errors.Join(perr, l.closeFiles())
 }
 
 func (l *Log) closeFiles() error {

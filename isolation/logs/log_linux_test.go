@@ -345,11 +345,19 @@ func TestStateIsDamaged(t *testing.T) {
 // TestKilled writes numbered lines while whoever keeps the log is killed again and
 // again: each is there once, and in order.
 func TestKilled(t *testing.T) {
+	for _, how := range []string{"file", "block"} {
+		t.Run(how, func(t *testing.T) { testKilled(t, how) })
+	}
+}
+
+func testKilled(t *testing.T, how string) {
 	testutil.CheckLeaks(t)
+	c := crashing()
+	c.Block = how == "block"
 	root := filepath.Join(t.TempDir(), "logs")
 	k, err := OpenKeeper(root)
 	require.NoError(t, err)
-	l, err := k.Open("web", crashing())
+	l, err := k.Open("web", c)
 	require.NoError(t, err)
 	stdout, stderr, err := l.Files()
 	require.NoError(t, err)
@@ -374,12 +382,12 @@ func TestKilled(t *testing.T) {
 			}
 		}
 	}()
-	kills := testutil.Soak(25)
+	kills := testutil.Soak(15)
 	if testutil.Emulated() {
 		kills = 4
 	}
 	for range kills {
-		cmd := testutil.Child(t, "keep", root)
+		cmd := testutil.Child(t, "keep", root, how)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
@@ -392,12 +400,12 @@ func TestKilled(t *testing.T) {
 		_ = cmd.Wait()
 	}
 	close(stop)
+	k, err = OpenKeeper(root) // who writes may wait for it
+	require.NoError(t, err)
+	l, err = k.Open("web", c)
+	require.NoError(t, err)
 	written := <-done
 	require.NoError(t, errors.Join(stdout.Close(), stderr.Close()))
-	k, err = OpenKeeper(root)
-	require.NoError(t, err)
-	l, err = k.Open("web", crashing())
-	require.NoError(t, err)
 	require.NoError(t, l.Finish())
 	next := map[string]int{}
 	for line, err := range Read(l.path(""), CRI) {

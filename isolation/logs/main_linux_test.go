@@ -24,8 +24,10 @@ func crashing() Config { return Config{MaxSize: 20 << 10, MaxTotal: 1 << 30, Com
 // childKeep keeps the log "web" below args[0] until it is killed.
 func childKeep(args []string) int {
 	k, err := OpenKeeper(args[0])
+	c := crashing()
+	c.Block = args[1] == "block"
 	if err == nil {
-		_, err = k.Open("web", crashing())
+		_, err = k.Open("web", c)
 	}
 	if err != nil {
 		fmt.Println(err)

@@ -75,7 +75,7 @@ func (p place) spec(id string, n int, with string) isolation.Spec {
 		Process: isolation.Process{Args: append(append([]string{}, p.Box...), id)},
 	}
 	if n%2 == 1 {
-		s.Logs = &logs.Config{MaxSize: 16 << 10, MaxTotal: 1 << 30, Compress: n%3 == 0}
+		s.Logs = &logs.Config{MaxSize: 16 << 10, MaxTotal: 1 << 30, Compress: n%3 == 0, Block: n%4 == 1}
 	}
 	if n > 0 {
 		s.Resources = limits(n)
