@@ -303,10 +303,9 @@ func (c *Controller) make(ctx context.Context, at time.Duration, r Correction) e
 		return t.Reclaim(ctx, r.Bytes)
 	}
 	act := t.Kill // Validate leaves nothing else
-	switch r.Rung {
-	case Release:
+	if r.Rung == Release {
 		act = t.Thaw
-	case Freeze:
+	} else if r.Rung == Freeze {
 		act = t.Freeze
 	}
 	err := act(ctx)

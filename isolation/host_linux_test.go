@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A second host of one state directory is refused while the first is open (fault 12,
+// two agents).
 func TestOneHostHasItsRoot(t *testing.T) {
 	cfg := config(t)
 	h, err := isolation.Open(deadline(t), cfg)
@@ -199,6 +201,7 @@ func someTree(t *testing.T, cfg isolation.Config, id string) string {
 	return treesOf(t, cfg, id)[0]
 }
 
+// What a crash left half-made is removed (fault 1, killed while creating).
 func TestHalfMadeIsRemoved(t *testing.T) {
 	cfg := config(t)
 	h, err := isolation.Open(deadline(t), cfg)
@@ -218,6 +221,7 @@ func TestHalfMadeIsRemoved(t *testing.T) {
 	nothingOf(t, cfg, box.ID())
 }
 
+// Nothing that a record of another boot says is believed (fault 8, reboot).
 func TestOtherBootIsForgotten(t *testing.T) {
 	cfg := config(t)
 	killedAgent(t, cfg, "old", "wait")
@@ -242,6 +246,7 @@ func TestOtherBootIsForgotten(t *testing.T) {
 	openWith(t, cfg)
 }
 
+// A record that makes no sense ends no sandbox (fault 16, garbage).
 func TestCorruptRecordIsLeftAlone(t *testing.T) {
 	cfg := config(t)
 	killedAgent(t, cfg, "web", "wait")
@@ -263,6 +268,7 @@ func TestCorruptRecordIsLeftAlone(t *testing.T) {
 	assert.Equal(t, isolation.StateRunning, st.State, "nothing was destroyed on the strength of a bad file")
 }
 
+// On a full disk nothing is made, and what is there can be ended (fault 15, disk full).
 func TestFullDisk(t *testing.T) {
 	cfg := config(t)
 	dir := tmpfs(t, 0, "size=64k")
@@ -296,6 +302,7 @@ func tmpfs(t *testing.T, flags uintptr, options string) (dir string) {
 	return dir
 }
 
+// A state directory that nobody can write to is an error of Open (fault 17, read-only).
 func TestReadOnlyState(t *testing.T) {
 	cfg := config(t)
 	dir := tmpfs(t, syscall.MS_RDONLY, "")
@@ -305,7 +312,7 @@ func TestReadOnlyState(t *testing.T) {
 }
 
 // What was there before the disk turned read-only can be ended, and what cannot be
-// written down is not done.
+// written down is not done (fault 17, read-only).
 func TestStateTurnsReadOnly(t *testing.T) {
 	cfg := config(t)
 	dir := tmpfs(t, 0, "")
@@ -339,7 +346,8 @@ func TestStateTurnsReadOnly(t *testing.T) {
 	create(t, h, spec(t, "before", "wait"))
 }
 
-// An update that cannot be acknowledged on a full disk is taken back.
+// An update that cannot be acknowledged on a full disk is taken back (fault 15, disk
+// full).
 func TestUpdateOnFullDisk(t *testing.T) {
 	cfg := config(t)
 	dir := tmpfs(t, 0, "size=64k")

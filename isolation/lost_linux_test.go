@@ -38,7 +38,8 @@ func survivors(t *testing.T, cfg isolation.Config) map[string]isolation.Status {
 	return all
 }
 
-// A state directory that is gone costs no sandbox: its group says what it is.
+// A state directory that is gone costs no sandbox: its group says what it is (fault
+// 17, deleted).
 func TestStateDirectoryIsLost(t *testing.T) {
 	testutil.CheckLeaks(t)
 	cfg := config(t)
@@ -72,7 +73,8 @@ func TestStateDirectoryIsLost(t *testing.T) {
 	require.DirExists(t, foreign)
 }
 
-// Another host of the same parent group leaves what is not its own.
+// Another host of the same parent group leaves what is not its own (fault 11, unknown
+// orphans).
 func TestOtherHostsMarksAreNotOurs(t *testing.T) {
 	cfg := config(t)
 	survivors(t, cfg)

@@ -52,6 +52,7 @@ func TestRecordAddsUp(t *testing.T) {
 	require.NoError(t, again.remove())
 }
 
+// Unknown versions, and lines that make no sense, are refused (fault 19).
 func TestRecordRefusesWhatItDoesNotKnow(t *testing.T) {
 	d := records(t)
 	for name, text := range map[string]string{

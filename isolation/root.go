@@ -35,7 +35,8 @@ type Root struct {
 
 	// Upper is where changes to Layers go, and stay: the directories "upper" and
 	// "work" in there, which are made if they are missing. Empty is memory, which
-	// counts as the sandbox's and is gone with it.
+	// counts as the sandbox's and is gone with it. They are the caller's: neither
+	// Destroy nor Open removes them.
 	Upper string `json:"upper,omitzero"`
 
 	// Size is the most that the sandbox may write to an Upper in memory, in

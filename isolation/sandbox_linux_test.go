@@ -196,6 +196,7 @@ func TestCreateAgain(t *testing.T) {
 	require.ErrorIs(t, err, isolation.ErrExists)
 }
 
+// Of several who create one id at once exactly one does (fault 12, two agents).
 func TestOneOfManyCreatorsWins(t *testing.T) {
 	h := open(t)
 	var wg sync.WaitGroup

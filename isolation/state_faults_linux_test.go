@@ -49,6 +49,8 @@ func damaged(t *testing.T, cfg isolation.Config, pid int, each func(whole []byte
 	require.NoError(t, os.WriteFile(path, whole, 0o600))
 }
 
+// A record that is truncated, damaged, replaced or huge gives the sandbox as it was, or
+// an error (faults 16 and 19).
 func TestDamagedRecord(t *testing.T) {
 	cfg := config(t)
 	pid := survivors(t, cfg)["web"].PID
@@ -101,7 +103,7 @@ func TestDamagedRecord(t *testing.T) {
 	require.NoError(t, h.Destroy(deadline(t), "web"), "again")
 }
 
-// A number that another process has now is not believed.
+// A number that another process has now is not believed (fault 9, pid reuse).
 func TestReusedPID(t *testing.T) {
 	cfg := config(t)
 	survivors(t, cfg)

@@ -50,7 +50,8 @@ var operations = []struct {
 }
 
 // TestKillAtEverySystemCall kills in front of each call that could change
-// something, or of some of them.
+// something, or of some of them: of every operation, and of Open after it (faults 1 to
+// 4).
 func TestKillAtEverySystemCall(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -85,6 +86,30 @@ func TestKillAtEverySystemCall(t *testing.T) {
 	}
 	l.finish()
 	t.Logf("%d kills, %d lines of logs judged", l.kills, l.lines)
+}
+
+// TestKillBeforeMaps kills an agent whose child waits for the maps of its user
+// namespace: the next agent, which can open the host, ends that child, and the
+// sandbox can be started (fault 1).
+func TestKillBeforeMaps(t *testing.T) {
+	testutil.Require(t, testutil.UserNamespaces)
+	for _, file := range []string{"/uid_map", "/gid_map"} {
+		l := newLab(t)
+		l.start()
+		l.must(command{Op: "open"})
+		l.must(command{"create-user", "u", 3})
+		l.tracer.armAtFile(file)
+		_, answered := l.tell(command{Op: "start", ID: "u"})
+		_, killed, last := l.tracer.disarm()
+		require.True(t, killed)
+		require.False(t, answered)
+		l.did = "start cut off in front of " + last
+		l.end()
+		l.recover(0)
+		require.False(t, l.box("u").started, "nobody is there to go on")
+		l.must(command{Op: "start", ID: "u"})
+		l.finish()
+	}
 }
 
 // prepare brings the sandbox to where the operation begins.

@@ -42,7 +42,8 @@ type tracer struct {
 
 	mu     sync.Mutex
 	armed  bool
-	at     int // kill in front of this call; 0 counts only
+	at     int    // kill in front of this call; 0 counts only
+	file   string // or in front of a write to a file whose path ends so
 	calls  int
 	killed bool
 	last   string // what would have come next
@@ -91,7 +92,16 @@ func (t *tracer) begin() error {
 func (t *tracer) arm(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.armed, t.at, t.calls = true, n, 0
+	t.armed, t.at, t.file, t.calls = true, n, "", 0
+}
+
+// armAtFile has the process killed in front of its first write to a file whose path
+// ends so.
+func (t *tracer) armAtFile(suffix string) {
+	t.arm(0)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.file = suffix
 }
 
 // disarm returns how many calls there were, and whether the process was killed.
@@ -181,7 +191,12 @@ func (t *tracer) stopped(tid int) {
 		return
 	}
 	t.calls++
-	if t.calls == t.at {
+	writes := false
+	if t.file != "" && info.nr == syscall.SYS_WRITE {
+		path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, info.args[0]))
+		writes = strings.HasSuffix(path, t.file)
+	}
+	if t.calls == t.at || writes {
 		t.killed = true
 		t.last = fmt.Sprintf("call %d of number %d by task %d", t.calls, info.nr, tid)
 		t.kill()

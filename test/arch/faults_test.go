@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arch
+
+import (
+	"go/ast"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// faults are those of crashes and of the state on disk that a node agent meets, by
+// the numbers that tests call them by.
+var faults = map[int]string{
+	1: "killed while creating", 2: "killed while updating", 3: "killed while destroying", 4: "killed while recovering",
+	5: "killed together with what supervises", 6: "networks left behind", 7: "collecting what is alive", 8: "reboot",
+	9: "pid reuse", 10: "changed configuration", 11: "unknown orphans", 12: "two agents", 13: "killed while frozen",
+	14: "upgrade and downgrade", 15: "disk full", 16: "truncated, empty or garbage state",
+	17: "state read-only, deleted or symlinked away", 18: "empty lease", 19: "clock jump, huge file, unknown fields and versions",
+}
+
+// TestFaultsAreTested holds that the comment of some test names each of them: "(fault
+// 9, pid reuse)", "(faults 1, 3 and 5)", "(faults 1 to 4)".
+func TestFaultsAreTested(t *testing.T) {
+	named := regexp.MustCompile(`\(faults? ([0-9][0-9, andto]*)`)
+	span := regexp.MustCompile(`([0-9]+) to ([0-9]+)`)
+	number := regexp.MustCompile(`[0-9]+`)
+	tested := make(map[int]bool)
+	for _, s := range sources(t) {
+		if !s.isTest() {
+			continue
+		}
+		for _, d := range s.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Doc == nil || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			text := strings.ReplaceAll(f.Doc.Text(), "\n", " ")
+			for _, m := range named.FindAllStringSubmatch(text, -1) {
+				for _, word := range number.FindAllString(m[1], -1) {
+					n, _ := strconv.Atoi(word)
+					tested[n] = true
+				}
+				for _, r := range span.FindAllStringSubmatch(m[1], -1) {
+					from, _ := strconv.Atoi(r[1])
+					to, _ := strconv.Atoi(r[2])
+					for n := from; n <= to; n++ {
+						tested[n] = true
+					}
+				}
+			}
+		}
+	}
+	for n, name := range faults {
+		if !tested[n] {
+			t.Errorf("no test's comment names fault %d, %s", n, name)
+		}
+	}
+}
