@@ -201,6 +201,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 			err = s.close() // another call of this process was first
 		}
 		if there == s {
+			rec.steady(h.clock) // again, should those of before an update count once more
 			h.leases.arm(s, rec.claims().ends())
 		}
 	}
