@@ -308,14 +308,14 @@ func TestRecordIsShortened(t *testing.T) {
 			})
 			require.NoError(t, err)
 		}
-		for n := range uint64(300) {
+		for n := range uint64(100) {
 			claim(h, n)
 			require.Less(t, must(os.Stat(path)).Size(), int64(80<<10))
 		}
 		require.NoFileExists(t, path+".new")
 		if shared {
 			other := must(isolation.Open(deadline(t), cfg))
-			for n := range uint64(200) {
+			for n := range uint64(80) {
 				claim(other, n)
 			}
 			require.NoError(t, other.Close())

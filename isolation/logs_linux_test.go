@@ -74,7 +74,7 @@ func TestLogsBesideFiles(t *testing.T) {
 func TestLogsBlock(t *testing.T) {
 	cfg := config(t)
 	h := must(isolation.Open(deadline(t), cfg))
-	const lines = 20000
+	const lines = 8000
 	s := spec(t, "web", "count", fmt.Sprint(lines), "stay")
 	s.Logs = &logs.Config{Block: true, Backlog: 64 << 10}
 	box := create(t, h, s)
