@@ -32,11 +32,19 @@ type saved struct {
 
 // box is what the driver knows of one sandbox in this process.
 type box struct {
-	mu    sync.Mutex
-	saved saved
-	pidfd *sys.FD       // the first process; nil until it was started
-	drop  func()        // stops listening for its end
-	ended chan struct{} // closed once saved.Exit is set
+	mu       sync.Mutex
+	saved    saved
+	remaking bool          // the group is being replaced
+	pidfd    *sys.FD       // the first process; nil until it was started
+	drop     func()        // stops listening for its end
+	ended    chan struct{} // closed once saved.Exit is set
+}
+
+// remake says whether the group is being replaced.
+func (b *box) remake(on bool) {
+	b.mu.Lock()
+	b.remaking = on
+	b.mu.Unlock()
 }
 
 func newBox() *box { return &box{ended: make(chan struct{})} }

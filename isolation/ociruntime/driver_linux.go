@@ -80,7 +80,7 @@ func (d *Driver) Create(ctx context.Context, c *isolation.Container) error {
 	if b.saved.Missing, err = d.accepts(ctx, c.Spec); err != nil {
 		return err
 	}
-	if err = d.makeGroup(ctx, c); err != nil {
+	if c.Cgroup, err = d.makeGroup(ctx, c.Spec); err != nil {
 		return err
 	}
 	if err = d.makeBundle(ctx, c.Spec); err == nil {
@@ -98,12 +98,8 @@ func (d *Driver) Create(ctx context.Context, c *isolation.Container) error {
 func (d *Driver) path(id string) string { return d.cfg.Parent + "/" + id }
 
 // makeGroup makes the group with the limits that are acknowledged.
-func (d *Driver) makeGroup(ctx context.Context, c *isolation.Container) error {
-	g, err := d.root.CreateWith(ctx, d.path(c.Spec.ID), 0, c.Spec.Resources)
-	if err == nil {
-		c.Cgroup = g
-	}
-	return err
+func (d *Driver) makeGroup(ctx context.Context, s isolation.Spec) (*cgroups.Cgroup, error) {
+	return d.root.CreateWith(ctx, d.path(s.ID), 0, s.Resources)
 }
 
 // openGroup opens a group that an earlier process has made, if it is there.
@@ -191,12 +187,18 @@ func (d *Driver) Check(_ context.Context, c *isolation.Container) (isolation.Sta
 	if b == nil {
 		return isolation.Status{State: isolation.StateCreating}, nil
 	}
-	st, err := c.GroupStatus()
-	if err != nil {
-		return isolation.Status{}, err
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var st isolation.Status
+	if !b.remaking { // a start has failed; nothing is in the group
+		var err error
+		if st, err = c.GroupStatus(); err != nil {
+			if errors.Is(err, fs.ErrNotExist) { // a runtime removes it from one tree after the other
+				err = fmt.Errorf("%w: %w", isolation.ErrNotFound, err)
+			}
+			return isolation.Status{}, err
+		}
+	}
 	st.State, st.StartedAt, st.Missing = b.state(), b.saved.StartedAt, slices.Clone(b.saved.Missing)
 	if b.saved.Exit != nil {
 		exit := *b.saved.Exit

@@ -22,7 +22,8 @@ import (
 // Start has the runtime create the container and start it. files become blocking,
 // as those of os/exec do. If the context ends first, or the runtime fails in
 // whatever way, no process is left and Start may be called again; a runtime writes
-// what it has to say then to the container's standard error, too.
+// what it has to say then to the container's standard error, too. The group is
+// another one then: who holds that of [isolation.Sandbox.Cgroup] has to ask again.
 func (d *Driver) Start(ctx context.Context, c *isolation.Container, files []*os.File) error {
 	b := boxOf(c)
 	if err := b.in(isolation.StateCreated, "its process was started already"); err != nil {
@@ -189,20 +190,23 @@ func (d *Driver) undo(ctx context.Context, c *isolation.Container, b *box, befor
 	if err := os.RemoveAll(d.state(c.Spec.ID)); err != nil {
 		return err
 	}
-	err := c.Cgroup.Destroy(ctx)
-	if errors.Is(err, cgroups.ErrGone) {
-		err = nil
+	b.remake(true)
+	defer b.remake(false)
+	if err := c.Cgroup.Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
+		return err
 	}
-	if err = errors.Join(err, c.Cgroup.Close()); err == nil {
-		err = d.makeGroup(ctx, c)
-	}
+	g, err := d.makeGroup(ctx, c.Spec)
 	if err != nil {
 		return err
 	}
-	before.Group = c.Cgroup.ID()
+	before.Group = g.ID()
 	b.mu.Lock()
-	b.saved = before
+	old := c.Cgroup
+	c.Cgroup, b.saved = g, before
 	b.mu.Unlock()
+	if err := old.Close(); err != nil {
+		return err
+	}
 	return errors.Join(b.release(), c.Save(before))
 }
 
@@ -236,7 +240,8 @@ func (d *Driver) Recover(ctx context.Context, c *isolation.Container) error {
 	}
 	starting := b.saved.Starting && b.saved.PID == 0
 	if c.Cgroup == nil && starting { // the runtime removes it when a start fails
-		if err := d.makeGroup(ctx, c); err != nil {
+		var err error
+		if c.Cgroup, err = d.makeGroup(ctx, c.Spec); err != nil {
 			return err
 		}
 		b.saved.Group = c.Cgroup.ID()
