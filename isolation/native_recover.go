@@ -187,9 +187,13 @@ func (d *nativeDriver) goneBefore(ctx context.Context, c *Container, b *box) err
 	st = c.completed(st)
 	b.saved.Exit = &st
 	close(b.ended)
-	// The supervisor hears of it when all are recovered.
-	if known {
-		return c.Save(b.saved)
+	if !known {
+		return nil
 	}
+	// The supervisor hears of it when all are recovered.
+	if err := c.Save(b.saved); err != nil {
+		return err
+	}
+	c.Ended(st) // nobody has told the journal
 	return nil
 }

@@ -150,6 +150,7 @@ func supervisorPID(t *testing.T, h *isolation.Host) int {
 func TestSupervised(t *testing.T) {
 	testutil.CheckLeaks(t)
 	cfg := supervisedConfig(t)
+	cfg.Journal = 1 << 16
 	keeper(t, cfg, "code", "signal", "late")
 
 	// An agent that is only there to let two of them end while none is.
@@ -174,6 +175,14 @@ func TestSupervised(t *testing.T) {
 	}
 	st := wait(t, h, "code")
 	assert.Equal(t, "exit status 7", st.String())
+	told := 0
+	for e, err := range h.Journal() {
+		require.NoError(t, err)
+		if e.ID == "code" && e.Event == "exit" {
+			told++
+		}
+	}
+	assert.Equal(t, 1, told, "of the exit, in the journal")
 	line, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
 	assert.Equal(t, "said hello\n", line, "written while no agent lived")
@@ -343,7 +352,7 @@ func TestSupervisorKilledInStart(t *testing.T) {
 	h := openWith(t, cfg)
 	old := started(t, h, spec(t, "old", "wait"))
 	pid := supervisorPID(t, h)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	stop(t, pid)
 	s := create(t, h, spec(t, "new", "exit", "7"))
 	started := make(chan error)
 	go func() { started <- s.Start(deadline(t)) }()
@@ -365,7 +374,7 @@ func TestSupervisorFrozen(t *testing.T) {
 	old := started(t, h, spec(t, "old", "wait"))
 	killed := started(t, h, spec(t, "killed", "wait"))
 	pid := supervisorPID(t, h)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	stop(t, pid)
 	thaw := func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
 	t.Cleanup(thaw)
 	ctx, cancel := context.WithTimeout(deadline(t), 200*time.Millisecond)
@@ -389,10 +398,13 @@ func TestSupervisedMany(t *testing.T) {
 	testutil.CheckLeaks(t)
 	n := 100
 	if testutil.Emulated() {
-		n = 20
+		n = 10
 	}
 	h := openWith(t, supervisedConfig(t))
 	first := started(t, h, spec(t, "first", "wait"))
+	status, err := first.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, oomScore(t, "self"), oomScore(t, strconv.Itoa(status.PID)), "the agent's, not the supervisor's")
 	pid := supervisorPID(t, h)
 	count := func() int {
 		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -412,6 +424,53 @@ func TestSupervisedMany(t *testing.T) {
 	}
 	assert.LessOrEqual(t, count(), before+4, "connections, perhaps")
 	require.NoError(t, first.Destroy(deadline(t)))
+}
+
+// stop stops a process, and returns when every thread of it stands still.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	require.Eventually(t, func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		require.NoError(t, err)
+		for _, task := range tasks {
+			text, err := os.ReadFile(task)
+			if err == nil && !strings.Contains(string(text), ") T ") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	}, testutil.Patience(20*time.Second), time.Millisecond)
+}
+
+func oomScore(t *testing.T, process string) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + process + "/oom_score_adj")
+	require.NoError(t, err)
+	return string(text)
+}
+
+// With a supervisor that is stopped a host does not open, and says why.
+func TestSupervisorFrozenAtOpen(t *testing.T) {
+	testutil.CheckLeaks(t)
+	cfg := supervisedConfig(t)
+	keeper(t, cfg, "x")
+	h, err := isolation.Open(deadline(t), cfg)
+	require.NoError(t, err)
+	pid := supervisorPID(t, h)
+	in, _ := stdio(t, h, "x")
+	require.NoError(t, h.Close())
+	stop(t, pid)
+	ctx, cancel := context.WithTimeout(deadline(t), 50*time.Millisecond)
+	defer cancel()
+	_, err = isolation.Open(ctx, cfg)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "if it is stopped, let it go on, or end it")
+	_, err = in.WriteString("7\n")
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
+	h = openWith(t, cfg)
+	assert.Equal(t, "exit status 7", wait(t, h, "x").String())
 }
 
 // Hosts that share a directory share the supervisor, and each hears of the end.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -165,10 +166,32 @@ func (c *Client) askOn(ctx context.Context, m *message) (*conn, *message, error)
 		return conn, nil, reply.Failure.error()
 	}
 	_ = conn.close()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = silent(c.dir, ctx)
+	case errors.Is(err, ErrGone):
+		c.mourn(ctx)
 	}
 	return nil, nil, err
+}
+
+// mourn waits until the supervisor, which has hung up, has hung up on everybody: so
+// that who asks next finds none, and not the rest of this one.
+func (c *Client) mourn(ctx context.Context) {
+	c.mu.Lock()
+	var pidfd *sys.FD
+	var err error
+	if c.pidfd != nil {
+		pidfd, err = c.pidfd.Dup()
+	}
+	c.mu.Unlock()
+	if pidfd == nil || err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = waitEnd(ctx, pidfd) // one that lives has refused a connection, perhaps
+	_ = pidfd.Close()
 }
 
 // roundTrip gives [ErrGone] if the other end closes while it is being asked, and
