@@ -31,6 +31,12 @@
 //
 // [Create] makes only those namespaces that need no process to begin with, and
 // [Handle.Pin] is all that it mounts; sandboxes are born in their other
-// namespaces. It writes no id maps. It needs /proc of the caller's own pid
-// namespace.
+// namespaces. It needs /proc of the caller's own pid namespace.
+//
+// # Ids
+//
+// An ordinary user may map one id, his own ([OwnIDMaps]). Further ones are the
+// administrator's to give, in /etc/subuid and /etc/subgid ([SubIDs], [MapSubIDs]),
+// and mapped by two programs that are set-user-id root, which [WriteIDMaps] calls
+// where the kernel refuses.
 package namespaces

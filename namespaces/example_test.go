@@ -95,3 +95,13 @@ func ExampleHolders() {
 		fmt.Println(holder) // member /proc/1/task/1/ns/net of process 1
 	}
 }
+
+// An ordinary user is root inside, and has the ids that he was given for files of
+// other owners.
+func ExampleMapSubIDs() {
+	given := namespaces.ParseSubIDs("ada:100000:65536\nbob:165536:65536\n", "ada", 1000)
+	fmt.Print(namespaces.MapSubIDs(1000, given))
+	// Output:
+	// 0 1000 1
+	// 1 100000 65536
+}

@@ -27,6 +27,9 @@ func (p *Program) closeGaps(s *Spec) {
 	if s.Stub != nil {
 		keep = append(keep, s.Stub.fd.Int(), p.report.write.Int())
 	}
+	if p.word != nil {
+		keep = append(keep, p.word.event.Int(), p.word.parent.Int())
+	}
 	slices.Sort(keep)
 	last := -1 // which is no descriptor, as of Files that are to be closed
 	for _, fd := range keep {
@@ -54,6 +57,9 @@ func (p *Program) needed(s *Spec) int {
 	}
 	if s.Stub != nil {
 		most = max(most, s.Stub.fd.Int(), p.report.write.Int())
+	}
+	if p.word != nil {
+		most = max(most, p.word.event.Int(), p.word.parent.Int())
 	}
 	return (most/64 + 1) * 64
 }

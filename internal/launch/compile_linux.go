@@ -23,7 +23,8 @@ import (
 
 // Program is a compiled Spec: what a child does between clone and exec. It does
 // not change once compiled and may be started any number of times, also at
-// once; but one with a stub only once, and it is to be closed if it is not.
+// once; but one with a stub, or that is announced, only once, and it is to be closed if it is
+// not.
 type Program struct {
 	image
 	flags    uint64         // of clone3
@@ -36,11 +37,13 @@ type Program struct {
 	pidns    int            // namespace that the child is born in, or -1
 	held     [2]int         // steps that hold the report and the stub
 	report   *execReport    // how the stub's exec went, or nil
-	crosses  bool           // credentials change, see dumpable_linux.go
+	waits    int            // step that waits for attend
+	word     *word          // what it waits for, where a child is announced
+	announce func(pid, pidfd int) error
+	crosses  bool // credentials change, see dumpable_linux.go
 }
 
-// mapFile is a file of /proc/PID that the parent writes.
-type mapFile struct{ name, data string }
+const offsetOfMapped = unsafe.Offsetof(header{}.mapped)
 
 // Compile checks the Spec and makes a program of it. It touches nothing; it
 // looks up which signals the process ignores (they would be inherited), which
@@ -49,7 +52,17 @@ type mapFile struct{ name, data string }
 //
 // Errors are a *[SpecError], an *[fs.PathError] for Path, or wrap
 // [ErrNotSupported].
-func Compile(s Spec) (*Program, error) {
+func Compile(s Spec) (*Program, error) { return CompileAnnounced(s, nil) }
+
+// CompileAnnounced is Compile of a child that is announced: announce is called with
+// its numbers while it waits, before it has namespaces that are filled, files or a
+// program of its own. It goes on if that returns nil; if the caller ends before, so
+// does the child. So whoever writes down what he is told has heard of every child
+// there is. Such a child joins no pid namespace.
+func CompileAnnounced(s Spec, announce func(pid, pidfd int) error) (*Program, error) {
+	if announce != nil && s.joins(NewPID) {
+		return nil, bad("Join", NewPID, errors.New("is not entered by a child that is announced"))
+	}
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -79,6 +92,13 @@ func Compile(s Spec) (*Program, error) {
 		if p.report, err = newReport(); err != nil {
 			return nil, err
 		}
+	}
+	if announce != nil {
+		var err error
+		if p.word, err = newWord(); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.announce = announce
 	}
 	for _, lower := range []func(*Program, *Spec) error{
 		(*Program).enter, (*Program).setup, (*Program).restrict, (*Program).exec,
@@ -120,7 +140,7 @@ func (s *Spec) checkPath() error {
 
 // enter: cgroups, id maps, namespaces.
 func (p *Program) enter(s *Spec) error {
-	if s.Namespaces&NewUser != 0 {
+	if s.Namespaces&NewUser != 0 || p.word != nil {
 		// The parent sleeps on index until the child is there, so that both work
 		// at once; the child needs the maps only below.
 		p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.index)), futexWake, 1)
@@ -147,16 +167,14 @@ func (p *Program) enter(s *Spec) error {
 				Data: "monotonic " + offset(s.Monotonic) + "\nboottime " + offset(s.Boottime) + "\n"})
 		}
 	}
-	if s.Namespaces&NewUser != 0 {
+	if s.Namespaces&NewUser != 0 || p.word != nil {
 		if p.flags&unix.CLONE_FILES != 0 {
 			p.closeGaps(s)
 		}
-		w := p.add(unix.SYS_FUTEX, field(unsafe.Offsetof(header{}.mapped)), futexWait, 0, 0)
-		p.steps[w].flags |= flagWait
-		if !s.Setgroups {
-			p.maps = append(p.maps, mapFile{"setgroups", "deny"})
-		}
-		p.maps = append(p.maps, mapFile{"uid_map", mapLines(s.UIDMaps)}, mapFile{"gid_map", mapLines(s.GIDMaps)})
+		p.waitForParent()
+	}
+	if s.Namespaces&NewUser != 0 {
+		p.maps = mapFiles(mapLines(s.UIDMaps), mapLines(s.GIDMaps), s.Setgroups)
 		if s.Root != nil {
 			p.propagation(s)
 			p.openTrees(s) // as who the caller is, who may see more than the ids of the namespace
@@ -176,7 +194,7 @@ func (p *Program) enter(s *Spec) error {
 	}
 	for _, j := range s.Join {
 		p.names = append(p.names, j.File)
-		if j.Kind == NewPID {
+		if j.Kind == NewPID && !s.Reaper { // or it is the stub's child that is born there
 			p.pidns, p.crosses = j.FD, true
 			continue
 		}
@@ -284,7 +302,7 @@ func (p *Program) restrict(s *Spec) error {
 		}
 	}
 	if c != nil {
-		if s.Namespaces&NewUser == 0 || s.Setgroups {
+		if s.Namespaces&NewUser == 0 && !c.KeepGroups || s.Setgroups {
 			groups := []byte{}
 			for _, g := range c.Groups {
 				groups = binary.NativeEndian.AppendUint32(groups, g)

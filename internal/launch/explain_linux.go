@@ -62,7 +62,7 @@ var options = map[uint64]string{
 
 var spaces = map[uint64]string{
 	uint64(NewTime): "NEWTIME", uint64(NewMount): "NEWNS", uint64(NewCgroup): "NEWCGROUP", uint64(NewUTS): "NEWUTS",
-	uint64(NewIPC): "NEWIPC", uint64(NewUser): "NEWUSER", uint64(NewNet): "NEWNET",
+	uint64(NewIPC): "NEWIPC", uint64(NewPID): "NEWPID", uint64(NewUser): "NEWUSER", uint64(NewNet): "NEWNET",
 }
 
 // calls names the system calls that programs use, and says how to print them.
@@ -131,8 +131,8 @@ func (p *Program) text(index int) string {
 	if name, ok := p.labels[i]; ok {
 		return name
 	}
-	if st.nr == unix.SYS_FUTEX {
-		return p.futexText(st)
+	if st.nr == unix.SYS_FUTEX || st.nr == unix.SYS_PPOLL {
+		return p.waitText(st)
 	}
 	c, known := calls[st.nr]
 	if !known {
@@ -211,17 +211,24 @@ func (p *Program) source(i, a int) (from int, ok bool) {
 	return 0, false
 }
 
-func (p *Program) futexText(st *step) string {
-	if st.args[1] == futexWake {
+func (p *Program) waitText(st *step) string {
+	if st.nr == unix.SYS_FUTEX && st.args[1] == futexWake {
 		return "wake the parent"
 	}
 	var b strings.Builder
 	b.WriteString("wait for the parent to")
+	if p.word != nil {
+		b.WriteString(" tell of this process,")
+	}
 	for i, m := range p.maps {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, " write %q to %s", m.data, m.name)
+		file := m.name
+		if file != setgroupsFile {
+			file += "_map"
+		}
+		fmt.Fprintf(&b, " write %q to %s", m.data, file)
 	}
 	return b.String()
 }

@@ -103,7 +103,7 @@ func devNull(t *testing.T) int {
 // flightOf prepares a start whose step k, counted from 1, waits for the word
 // header.mapped instead of doing what it should.
 func flightOf(p *Program, k int) *flight {
-	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
+	f := newFlight(p)
 	st := &f.arena.steps()[k-1]
 	begin := uint64(uintptr(unsafe.Pointer(st)))
 	for i := range f.arena.steps() { // no earlier step may write into this one
@@ -317,7 +317,7 @@ func TestCancelledBeforeBirth(t *testing.T) {
 	testutil.CheckLeaks(t)
 	group := frozenGroup(t)
 	p := program(t, Spec{Cgroup: &File{int(group.Fd()), group.Name()}}, "exit", "0")
-	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
+	f := newFlight(p)
 	ended := make(chan error)
 	go func() { ended <- f.cancel(context.Canceled) }()
 	for atomic.LoadUint32(&f.arena.header().abort) == 0 {

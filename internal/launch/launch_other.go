@@ -31,6 +31,9 @@ func Compile(s Spec) (*Program, error) {
 	return nil, errOther
 }
 
+// CompileAnnounced is Compile.
+func CompileAnnounced(s Spec, _ func(pid, pidfd int) error) (*Program, error) { return Compile(s) }
+
 // Steps returns nothing.
 func (*Program) Steps() []Step { return nil }
 
@@ -65,3 +68,9 @@ func (*Stub) Close() error { return nil }
 
 // Close does nothing.
 func (*Program) Close() error { return nil }
+
+// WriteIDMaps returns [ErrNotSupported].
+func WriteIDMaps(int, string, string, bool) error { return errOther }
+
+// IDMapper is the name of the program that maps ids of this kind.
+func IDMapper(kind string) string { return "new" + kind + "map" }

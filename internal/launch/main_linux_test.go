@@ -25,6 +25,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if kind, is := strings.CutSuffix(strings.TrimPrefix(filepath.Base(os.Args[0]), "new"), "map"); is {
+		os.Exit(mapper(kind, os.Args[1:]))
+	}
 	testutil.Main(m, map[string]func([]string) int{
 		"report":   report,
 		"refusals": refusals,
@@ -33,6 +36,7 @@ func TestMain(m *testing.M) {
 		"agent":    agent,
 		"orphans":  orphans,
 		"orphan":   orphan,
+		"ids":      ids,
 	})
 }
 
@@ -292,6 +296,10 @@ func agent(args []string) int {
 		}
 	case "oom":
 		return oomAgent(args[1:])
+	case "announce":
+		return announceAgent()
+	case "maps":
+		return mapsAgent()
 	}
 	fmt.Fprintln(os.Stderr, "unknown", args)
 	return 2

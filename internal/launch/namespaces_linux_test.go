@@ -165,7 +165,7 @@ func TestMapsRefused(t *testing.T) {
 	testutil.Require(t, testutil.UserNamespaces)
 	testutil.CheckLeaks(t)
 	p := program(t, Spec{Namespaces: NewUser, UIDMaps: ownIDs, GIDMaps: []IDMap{{0, uint32(os.Getegid()), 1}}}, "exit", "0")
-	require.Equal(t, "uid_map", p.maps[1].name)
+	require.Equal(t, "uid", p.maps[1].name)
 	p.maps = append(p.maps, p.maps[1])
 	_, err := p.Start(context.Background())
 	var step *StepError

@@ -43,10 +43,13 @@ func refused(err error, restriction string) error {
 
 // refusedMap explains why the kernel refuses a map.
 func refusedMap(err error) error {
-	if !errors.Is(err, unix.EPERM) {
-		return err
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return &Refused{Err: err, Reason: "without CAP_SETUID and CAP_SETGID over the caller's own user namespace a map is one line, of the caller's own id"}
+	case errors.Is(err, unix.EACCES) && dumpable() != 1:
+		return &Refused{Err: err, Reason: "this process is not dumpable (PR_SET_DUMPABLE), so its children's files in /proc are root's"}
 	}
-	return &Refused{Err: err, Reason: "without CAP_SETUID and CAP_SETGID over the caller's own user namespace a map is one line, of the caller's own id"}
+	return err
 }
 
 // refusedOverlay explains why the kernel refuses an overlay. Debian's and
@@ -57,5 +60,16 @@ func (p *Program) refusedOverlay(err error) error {
 	}
 	return &feature.UnsupportedError{
 		Feature: "overlay in a user namespace", Since: "Linux 5.11", Reason: "this kernel mounts one for the machine's root only", Err: err,
+	}
+}
+
+// refusedStub explains why the stub, which is there, is not found.
+func refusedStub(err error) error {
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return &feature.UnsupportedError{
+		Feature: "exec into a pid namespace by an ordinary user",
+		Reason:  "this kernel's TOMOYO looks for every program by its name in /proc/self, which is not there for a process outside", Err: err,
 	}
 }

@@ -43,9 +43,10 @@ type Spec struct {
 	Namespaces Namespaces
 
 	// UIDMaps and GIDMaps fill a new user namespace; the caller's process writes
-	// them. Setgroups allows setgroups(2) in there, for which the caller needs
-	// CAP_SETGID over its own namespace; without it the kernel wants GIDMaps to
-	// be one line for the caller's own gid.
+	// them or, where the kernel lets it map its own ids alone, newuidmap(1) and
+	// newgidmap(1) do. Setgroups allows setgroups(2) in there, for which it takes
+	// CAP_SETGID over the caller's namespace or a map by newgidmap; without it the
+	// kernel wants GIDMaps to be one line for the caller's own gid.
 	UIDMaps, GIDMaps []IDMap
 	Setgroups        bool
 
@@ -92,7 +93,10 @@ type Spec struct {
 
 	// Stub is executed first, and executes Path: so that the caller's binary is
 	// not what /proc/self/exe is while Path is looked up. Reaper has the stub stay
-	// as the parent of Path, reaping what is left to it; needs Stub and NewPID.
+	// as the parent of Path, reaping what is left to it: as the first process of
+	// NewPID or, where a pid namespace is joined, from outside of that. So one can be
+	// joined that the caller's threads may not enter, after a user namespace that
+	// comes first in Join. Path ends with the stub.
 	Stub   *Stub
 	Reaper bool
 
@@ -175,8 +179,9 @@ type Rlimit struct {
 // drops all of them, except in a user namespace without Setgroups, where the
 // kernel lets nobody change them.
 type Credential struct {
-	UID, GID uint32
-	Groups   []uint32
+	UID, GID   uint32
+	Groups     []uint32
+	KeepGroups bool // for a user namespace joined in which nobody may set them
 }
 
 // CapSet is a set of capabilities: bit n is capability n.

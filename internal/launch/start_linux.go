@@ -57,7 +57,7 @@ func (p *Program) Start(ctx context.Context) (*Child, error) { return p.StartOn(
 // no right to join. An error of on counts only if it did not call birth.
 func (p *Program) StartOn(ctx context.Context, on func(birth func()) error) (*Child, error) {
 	defer p.Close()
-	f := &flight{program: p, arena: p.load(), done: make(chan struct{})}
+	f := newFlight(p)
 	if err := ctx.Err(); err != nil {
 		f.arena.free()
 		return nil, &StepError{Step: p.text(0), Err: err}
@@ -79,10 +79,15 @@ func (p *Program) StartOn(ctx context.Context, on func(birth func()) error) (*Ch
 type flight struct {
 	program *Program
 	arena   *arena
-	errno   uintptr // of clone3
-	mapErr  error
+	errno   uintptr       // of clone3
+	attErr  error         // of attend
 	lost    error         // there was no thread to be born from
 	done    chan struct{} // the child has left our memory, all the above is final
+	quit    chan struct{} // closed if the start is cancelled
+}
+
+func newFlight(p *Program) *flight {
+	return &flight{program: p, arena: p.load(), done: make(chan struct{}), quit: make(chan struct{})}
 }
 
 func (f *flight) run() { f.runOn(nil) }
@@ -101,28 +106,32 @@ func (f *flight) runOn(on func(birth func()) error) {
 }
 
 func (f *flight) birth() {
-	if f.program.crosses {
+	p := f.program
+	mapsFirst := p.crosses && p.maps != nil && os.Geteuid() != 0 // see dumpable_linux.go
+	if p.crosses && !mapsFirst {
 		holdDumpable()
 		defer releaseDumpable()
 	}
-	if f.program.pidns >= 0 {
-		f.errno, f.lost = vforkInto(f.program.pidns, f.arena.header())
+	if p.pidns >= 0 {
+		f.errno, f.lost = vforkInto(p.pidns, f.arena.header())
 		runtime.KeepAlive(f.arena)
 		return
 	}
-	if f.program.maps == nil {
+	if p.maps == nil && p.word == nil {
 		f.errno = vfork(f.arena.header())
 		runtime.KeepAlive(f.arena)
 		return
 	}
-	mapped := make(chan error, 1)
-	go func() { mapped <- f.writeMaps() }()
+	attended := make(chan bool, 1)
+	go func() { attended <- f.attend(mapsFirst) }()
 	h := f.arena.header()
 	f.errno = vfork(h)
-	// The child may have died, or never lived, without waking the writer.
+	// The child may have died, or never lived, without waking who attends to it.
 	atomic.CompareAndSwapUint32(&h.index, 0, notBegun)
 	futex(&h.index, futexWake, 1)
-	f.mapErr = <-mapped
+	if held := <-attended; held {
+		releaseDumpable()
+	}
 }
 
 // notBegun is an index that no step has: the child took none.
@@ -139,7 +148,7 @@ func (f *flight) land() (*Child, error) {
 		return nil, &StepError{Step: p.text(0), Err: p.explain(cloneError(syscall.Errno(f.errno)))}
 	}
 	c := &Child{PID: int(h.pid), PIDFD: sys.NewFD(int(h.pidfd))}
-	if f.mapErr == nil && h.failed == 0 && int(h.index) == len(p.steps)-1 {
+	if f.attErr == nil && h.failed == 0 && int(h.index) == len(p.steps)-1 {
 		c.Degraded = f.degraded()
 		return c, nil
 	}
@@ -167,13 +176,11 @@ func (f *flight) failure(status Status, waitErr error) *StepError {
 		if index == p.overlaid {
 			cause = p.refusedOverlay(cause)
 		}
-	case f.mapErr != nil && status.Signal == 0: // or it was killed, and therefore could not be given maps
-		cause = f.mapErr
-		for i, st := range p.steps {
-			if st.flags&flagWait != 0 {
-				index = i + 1
-			}
+		if p.steps[index-1].nr == unix.SYS_EXECVEAT {
+			cause = refusedStub(cause)
 		}
+	case f.attErr != nil && status.Signal == 0: // or it was killed, and therefore could not be attended to
+		cause, index = f.attErr, p.waits+1
 	case waitErr != nil:
 		cause = waitErr
 	default:
@@ -211,6 +218,7 @@ func (f *flight) degraded() []error {
 func (f *flight) cancel(cause error) error {
 	h := f.arena.header()
 	atomic.StoreUint32(&h.abort, 1) // a child that runs takes no further step
+	close(f.quit)
 	index := int(atomic.LoadUint32(&h.index))
 	down := make(chan *StepError, 1)
 	go func() { down <- f.bringDown() }()
@@ -271,45 +279,6 @@ func (f *flight) kill() bool {
 	}
 	_ = unix.PidfdSendSignal(int(atomic.LoadInt32(&h.pidfd)), unix.SIGKILL, nil, 0) // ESRCH: it is dead already
 	return true
-}
-
-// writeMaps waits until the child is there, fills its user namespace, and lets
-// it go on.
-func (f *flight) writeMaps() error {
-	h := f.arena.header()
-	for atomic.LoadUint32(&h.index) == 0 {
-		futex(&h.index, futexWait, 0)
-	}
-	if atomic.LoadUint32(&h.index) == notBegun {
-		return nil
-	}
-	var err error
-	for _, m := range f.program.maps {
-		path := fmt.Sprintf("/proc/%d/%s", h.pid, m.name)
-		if err = refusedMap(writeWhole(path, m.data)); err != nil {
-			atomic.StoreUint32(&h.abort, 1)
-			break
-		}
-	}
-	atomic.StoreUint32(&h.mapped, 1)
-	futex(&h.mapped, futexWake, 1)
-	return err
-}
-
-// writeWhole writes data in one write, as the id maps want it. An os.File would
-// take twice as many calls, to be polled, and the child waits meanwhile.
-func writeWhole(path, data string) error {
-	op := "open"
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		op = "write"
-		_, err = unix.Write(fd, []byte(data))
-		_ = unix.Close(fd) // what counts is what write said
-	}
-	if err != nil {
-		return fmt.Errorf("write %q: %w", data, &os.PathError{Op: op, Path: path, Err: err})
-	}
-	return nil
 }
 
 // futex sleeps while the word has this value, or wakes that many sleepers.

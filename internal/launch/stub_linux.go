@@ -116,10 +116,11 @@ func (r *execReport) readInto(word []byte) (n int, err error) {
 
 // Close frees what a program that is not started holds. Start does it too.
 func (p *Program) Close() error {
+	err := p.word.close()
 	if p.report == nil {
-		return nil
+		return err
 	}
-	return p.report.close()
+	return errors.Join(err, p.report.close())
 }
 
 // holdStub takes the stub and the report to numbers that no later step uses.
@@ -144,7 +145,10 @@ func (p *Program) keepStub(at int) {
 // execStub executes the stub, which executes the path.
 func (p *Program) execStub(s *Spec, argv []string) {
 	mode := "E"
-	if s.Reaper {
+	switch {
+	case s.Reaper && s.joins(NewPID):
+		mode = "X"
+	case s.Reaper:
 		mode = "R"
 	}
 	argv = append([]string{mode + strconv.Itoa(s.kept()), s.Path}, argv...)

@@ -10,6 +10,7 @@
 #define SYS_kill            62
 #define SYS_fcntl           72
 #define SYS_rt_sigtimedwait 128
+#define SYS_prctl           157
 #define SYS_exit_group      231
 #define SYS_close_range     436
 #define SIGCHLD             17
@@ -19,7 +20,7 @@
 //
 // R12 is the stack as exec left it, R13 the report's descriptor, R14 the path,
 // R15 argv, R9 envp; of a reaper BX is the pid that it waits for. 160 bytes below
-// R12 are a signal set, a siginfo, a status.
+// R12 are a signal set, a siginfo, a status, and how it was called.
 TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ	SP, R12
 	SUBQ	$160, SP
@@ -49,10 +50,13 @@ parsed:
 	JEQ	exec
 	CMPL	R8, $82 // 'R'
 	JEQ	reaper
+	CMPL	R8, $88 // 'X'
+	JEQ	reaper
 	MOVQ	$127, DI // executed by way of /proc/self/exe
 	JMP	exit
 
 reaper:
+	MOVQ	R8, 152(SP)
 	MOVQ	$-1, AX
 	MOVQ	AX, (SP)
 	MOVQ	$SYS_rt_sigprocmask, AX
@@ -78,6 +82,10 @@ reaper:
 	MOVQ	SP, SI
 	XORL	DX, DX
 	MOVQ	$8, R10
+	SYSCALL
+	MOVQ	$SYS_prctl, AX
+	MOVQ	$1, DI // PR_SET_PDEATHSIG
+	MOVQ	$9, SI
 	SYSCALL
 exec:
 	MOVQ	$SYS_execve, AX
@@ -119,6 +127,12 @@ next:
 	MOVL	16(SP), CX // si_code
 	TESTL	CX, CX
 	JG	next
+	CMPQ	AX, $64
+	JNE	pass
+	CMPQ	152(SP), $88
+	JNE	pass
+	MOVQ	$9, AX
+pass:
 	MOVQ	AX, SI
 	MOVQ	$SYS_kill, AX
 	MOVQ	BX, DI

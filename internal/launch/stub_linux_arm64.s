@@ -6,6 +6,7 @@
 #define SYS_write           64
 #define SYS_exit_group      94
 #define SYS_kill            129
+#define SYS_prctl           167
 #define SYS_rt_sigprocmask  135
 #define SYS_rt_sigtimedwait 137
 #define SYS_clone           220
@@ -51,6 +52,8 @@ parsed:
 	BEQ	exec
 	CMP	$82, R26 // 'R'
 	BEQ	reaper
+	CMP	$88, R26 // 'X'
+	BEQ	reaper
 	MOVD	$127, R0 // executed by way of /proc/self/exe
 	B	exit
 
@@ -79,6 +82,10 @@ reaper:
 	MOVD	$0, R2
 	MOVD	$8, R3
 	MOVD	$SYS_rt_sigprocmask, R8
+	SVC
+	MOVD	$1, R0 // PR_SET_PDEATHSIG
+	MOVD	$9, R1
+	MOVD	$SYS_prctl, R8
 	SVC
 exec:
 	MOVD	R21, R0
@@ -118,6 +125,12 @@ next:
 	MOVW	16(R25), R2 // si_code
 	CMP	$0, R2
 	BGT	next
+	CMP	$64, R0
+	BNE	pass
+	CMP	$88, R26
+	BNE	pass
+	MOVD	$9, R0
+pass:
 	MOVD	R0, R1
 	MOVD	R24, R0
 	MOVD	$SYS_kill, R8

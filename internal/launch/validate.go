@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -228,6 +229,11 @@ func (s *Spec) credential() *Credential {
 	return s.Credential
 }
 
+// joins reports whether an existing namespace of this kind is entered.
+func (s *Spec) joins(kind Namespaces) bool {
+	return slices.ContainsFunc(s.Join, func(j Join) bool { return j.Kind == kind })
+}
+
 func (s *Spec) checkSetup() error {
 	if s.Propagation > Slave {
 		return bad("Propagation", s.Propagation, errors.New("is neither Private nor Slave"))
@@ -288,8 +294,8 @@ func (s *Spec) checkCalls() error {
 
 func (s *Spec) checkPrivileges() error {
 	switch {
-	case s.Reaper && (s.Stub == nil || s.Namespaces&NewPID == 0):
-		return bad("Reaper", true, errors.New("needs Stub, and NewPID in Namespaces"))
+	case s.Reaper && (s.Stub == nil || s.Namespaces&NewPID == 0 && !s.joins(NewPID)):
+		return bad("Reaper", true, errors.New("needs Stub, and a pid namespace that is new or joined"))
 	case s.Terminal && !s.Setsid:
 		return bad("Terminal", true, errors.New("needs Setsid"))
 	case s.Terminal && s.Files != nil && (len(s.Files) == 0 || s.Files[0] < 0):
@@ -314,6 +320,8 @@ func (s *Spec) checkPrivileges() error {
 		switch {
 		case len(c.Groups) > maxGroups:
 			return bad("Credential.Groups", len(c.Groups), fmt.Errorf("more than %d", maxGroups))
+		case len(c.Groups) > 0 && c.KeepGroups:
+			return bad("Credential.Groups", c.Groups, errors.New("are to be kept"))
 		case len(c.Groups) > 0 && s.Namespaces&NewUser != 0 && !s.Setgroups:
 			return bad("Credential.Groups", c.Groups, errors.New("needs Setgroups in a user namespace"))
 		}

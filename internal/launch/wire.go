@@ -99,6 +99,7 @@ func (s *Spec) walk(c *wire.Codec, stub *bool) {
 		wire.Number(c, &v.UID)
 		wire.Number(c, &v.GID)
 		wire.List(c, &v.Groups, wire.Number[uint32])
+		wire.Truth(c, &v.KeepGroups)
 	})
 	wire.Maybe(c, &s.Capabilities, func(c *wire.Codec, v *Capabilities) {
 		for _, set := range []*CapSet{&v.Bounding, &v.Permitted, &v.Effective, &v.Inheritable, &v.Ambient} {
