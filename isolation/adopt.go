@@ -98,6 +98,9 @@ func (h *Host) adopt(ctx context.Context, id string, target Target) (*Sandbox, e
 	if err := errors.Join(spec.Validate(), target.validate()); err != nil {
 		return nil, err
 	}
+	if h.native.root == nil {
+		return nil, &UnsupportedError{Feature: "adopt", Reason: "this machine has no groups", Err: h.native.ungrouped}
+	}
 	unlock, err := h.lock.operation(ctx)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (c *Container) GroupExit(st ExitStatus) ExitStatus {
 	// Only a kill can have been for lack of memory; an unknown end too.
 	if !st.Known || st.Signal == int(syscall.SIGKILL) {
 		var ev cgroups.Events
-		if c.Cgroup.Events(&ev) == nil {
+		if c.Cgroup != nil && c.Cgroup.Events(&ev) == nil {
 			kills, _ := ev.Memory.OOMKill.Value()
 			st.OOM = kills > 0
 		}

@@ -34,6 +34,14 @@
 // the rest of [Security] by default; what it asks for and the kernel refused at
 // its start is in [Status].
 //
+// # Ordinary users
+//
+// A host need not be root's. An ordinary user's has a state directory of his own and,
+// as Config.CgroupMount, a cgroup2 directory that was delegated to him, or no group at
+// all with Config.Ungrouped. Where a spec leaves it open, his sandboxes have a user
+// namespace in which their user is himself; his supplementary groups stay theirs. [Host.Lacks] lists what is missing, and
+// Create refuses specs that ask for it.
+//
 // # Containers of others
 //
 // [Host.Adopt] takes charge of a container that somebody else started, by one of

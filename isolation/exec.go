@@ -25,6 +25,7 @@ type Execer interface {
 type Exec struct {
 	pid   int
 	child *launch.Child
+	stub  bool // the child stands for the process
 	drop  func()
 	send  func(syscall.Signal) error // of a driver that has no child here
 	ended chan struct{}              // closed once status is set
@@ -52,6 +53,11 @@ func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(Ex
 // Nothing of the caller is within reach of the sandbox meanwhile: neither its
 // binary nor its memory nor its descriptors. What the process leaves behind when
 // it ends goes to the first process of the pid namespace.
+//
+// On an ordinary user's host, what PID and Signal are about is a small process of
+// ours outside of the sandbox's pid namespace, which passes signals on, ends as the
+// process ends, with 128 and the signal's number if that was a signal, and takes it
+// along.
 //
 // A frozen sandbox is a [StateError]; in one whose CPU limit is used up, Exec takes
 // as long as the limit has it.
@@ -95,6 +101,9 @@ func (e *Exec) Signal(sig syscall.Signal) error {
 	defer e.mu.Unlock()
 	if e.child.PIDFD.Int() < 0 {
 		return &StateError{State: StateExited, Reason: "the process has ended"}
+	}
+	if e.stub && sig == syscall.SIGKILL {
+		sig = launch.KillSignal
 	}
 	err := sys.PidfdSignal(e.child.PIDFD.Int(), sig)
 	if errors.Is(err, syscall.ESRCH) {

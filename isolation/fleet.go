@@ -40,6 +40,9 @@ func (h *Host) Targets() iter.Seq[elastic.Target] {
 // Pressure is the whole machine's, of the files in /proc/pressure. See
 // [cgroups.Root.Pressure].
 func (h *Host) Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error {
+	if h.native.root == nil {
+		return h.native.ungrouped
+	}
 	return h.native.root.Pressure(r, p)
 }
 
@@ -47,6 +50,9 @@ func (h *Host) Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error {
 // page cache that nobody has touched lately. ok is false if it has none.
 func (h *Host) Memory() (limit, used uint64, ok bool, err error) {
 	var st cgroups.Stats
+	if h.Parent() == nil {
+		return 0, 0, false, nil
+	}
 	if err := h.Parent().Stat(&st); err != nil {
 		return 0, 0, false, err
 	}
@@ -139,6 +145,9 @@ func (s *Sandbox) Frozen() (bool, error) {
 // Frozen, stopped and traced ones die too.
 func (s *Sandbox) Kill(ctx context.Context) error {
 	return s.change(ctx, "kill", func() error {
+		if u, ok := s.driver.(ungroupedDriver); ok {
+			return s.noted("kill", u.d.killFirst(ctx, s.c))
+		}
 		if s.c.Cgroup == nil {
 			return s.lacks("kill")
 		}

@@ -38,6 +38,13 @@ type Config struct {
 	// container and has the host's mounted elsewhere.
 	CgroupMount string
 
+	// Ungrouped lets the host do without groups where this process may make none,
+	// as an ordinary user without a cgroup that was delegated to him: Open does not
+	// fail then. Its sandboxes have no limits, figures or pressure, cannot be frozen,
+	// and end with the first process of their pid namespace. [Host.Lacks] tells. It does
+	// not go with a Supervisor, which needs a group.
+	Ungrouped bool
+
 	// Shared lets several processes have hosts on one Root, each operation
 	// waiting for the others' to end. By default the first process has the
 	// Root alone, and others get [ErrLocked].
@@ -119,6 +126,10 @@ type Host struct {
 // whole sandboxes are adopted, half-made ones removed. [Host.Recovered] says
 // which and why.
 //
+// An ordinary user gives a Root of his own and, as CgroupMount, a cgroup2 directory
+// that was delegated to him. His sandboxes get a user namespace where their spec
+// leaves that open; what they cannot have, [Host.Lacks] tells.
+//
 // It fails with [ErrLocked] if another process has the state directory,
 // [ErrNotSupported] if this machine has no cgroups to work with, and
 // os.ErrPermission without the right to use them.
@@ -191,6 +202,9 @@ func (h *Host) open(ctx context.Context) error {
 	}
 	h.native, h.adopted = native, newAdoptedDriver(native, h.cfg.Parent)
 	h.drivers = map[string]Driver{"": native, nativeName: native, adoptedName: h.adopted}
+	if native.parent == nil {
+		h.drivers[""], h.drivers[nativeName] = ungroupedDriver{native}, ungroupedDriver{native}
+	}
 	for name, d := range h.cfg.Drivers {
 		if _, taken := h.drivers[name]; taken || d == nil {
 			return &InvalidError{Field: "drivers", Value: clip(name), Reason: "the name is taken, or the driver is nil"}
@@ -203,11 +217,17 @@ func (h *Host) open(ctx context.Context) error {
 	return errors.Join(h.recoverNetwork(ctx), h.recoverLogs(), h.recoverSupervised(ctx))
 }
 
-// Mode is the layout of cgroups that the host works with.
-func (h *Host) Mode() cgroups.Mode { return h.native.root.Mode() }
+// Mode is the layout of cgroups that the host works with; 0 if the machine has
+// none, which takes Config.Ungrouped.
+func (h *Host) Mode() cgroups.Mode {
+	if h.native.root == nil {
+		return 0
+	}
+	return h.native.root.Mode()
+}
 
 // Root is the machine's cgroup hierarchies, for doctors and monitors. It is
-// the host's: do not close it.
+// the host's: do not close it. It is nil if the machine has none.
 func (h *Host) Root() *cgroups.Root { return h.native.root }
 
 // Parent is the group that all sandboxes are in: limits on it are limits on all
@@ -215,7 +235,14 @@ func (h *Host) Root() *cgroups.Root { return h.native.root }
 //
 // Beware of a large weight: on cgroup v1 and v2 alike it is taken from the
 // group's siblings, and the agent itself may be one.
-func (h *Host) Parent() *cgroups.Cgroup { return h.native.parent.group }
+//
+// It is nil where the host works without groups, see Config.Ungrouped.
+func (h *Host) Parent() *cgroups.Cgroup {
+	if h.native.parent == nil {
+		return nil
+	}
+	return h.native.parent.group
+}
 
 // Create makes a sandbox, whole or not at all; its process is started by
 // [Sandbox.Start]. Creating a sandbox that exists with an equal spec returns
@@ -236,6 +263,11 @@ func (h *Host) create(ctx context.Context, spec Spec) (*Sandbox, error) {
 	driver, ok := h.drivers[spec.Driver]
 	if !ok || spec.Driver == adoptedName {
 		return nil, &InvalidError{Field: "driver", Value: clip(spec.Driver), Reason: "no such driver to create with"}
+	}
+	if spec.Driver == "" || spec.Driver == nativeName {
+		if err := h.adapt(&spec); err != nil {
+			return nil, err
+		}
 	}
 	unlock, err := h.lock.operation(ctx)
 	if err != nil {

@@ -93,6 +93,9 @@ type Launch struct {
 	slave      bool             // the machine's later mounts arrive
 	from       int              // the supervisor that it is a child of, or 0
 
+	announce   func(pid, pidfd int) error // see launch.CompileAnnounced
+	keepGroups bool                       // nobody may set them where it is entered
+
 	User          User
 	Capabilities  uint64 // bit set; all bits leave them as they are
 	NewPrivileges bool

@@ -121,6 +121,7 @@ func (rootIsolator) Launch(c *Container, l *Launch) error {
 		return nil
 	}
 	b := r.builder(l.New.Has(namespaces.User))
+	b.noSys = !sysfs(l.New)
 	if !r.Bare {
 		b.standard(l)
 	}
@@ -150,6 +151,7 @@ func (rootIsolator) Launch(c *Container, l *Launch) error {
 type rootBuilder struct {
 	*Root
 	user  bool     // in a new user namespace
+	noSys bool     // there is no /sys
 	owned []string // directories of the sandbox's own memory, where mount points are made
 	items []launch.Item
 }
@@ -365,7 +367,7 @@ func kernels(p string) bool { return strings.HasPrefix(p, "/proc/") || strings.H
 // /proc and /sys is the kernel's, the same for all.
 func (b *rootBuilder) lookup(p string) (fs.FileMode, bool) {
 	if kernels(p) {
-		if b.Bare {
+		if b.Bare || b.noSys && strings.HasPrefix(p, "/sys/") {
 			return 0, false
 		}
 		info, err := os.Stat(p)

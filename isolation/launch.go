@@ -19,7 +19,7 @@ func (l *Launch) compile(low *sys.LowFDs) (p *launch.Program, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	if p, err = launch.Compile(s); err != nil {
+	if p, err = launch.CompileAnnounced(s, l.announce); err != nil {
 		free()
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -54,8 +54,9 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 	}
 	if l.entered != nil {
 		first := launch.File{FD: l.entered.Int(), Path: "the first process"}
+		// An ordinary user may enter the pid namespace once he is in that of the users.
 		for _, kinds := range [2]launch.Namespaces{
-			launch.Namespaces(l.entering.Flags()) & launch.NewPID, launch.Namespaces(l.entering.Flags()) &^ launch.NewPID,
+			launch.Namespaces(l.entering.Flags()) &^ launch.NewPID, launch.Namespaces(l.entering.Flags()) & launch.NewPID,
 		} {
 			if kinds != 0 {
 				s.Join = append(s.Join, launch.Join{File: first, Kind: kinds})
@@ -86,9 +87,10 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 	// drop what it does not have, unless a user namespace gives it both.
 	privileged := os.Geteuid() == 0
 	inUser := l.New.Has(namespaces.User)
-	s.Setgroups = privileged && inUser
-	if privileged || inUser {
-		s.Credential = &launch.Credential{UID: l.User.UID, GID: l.User.GID, Groups: l.User.Groups}
+	s.Setgroups = inUser && (privileged || !ownID(l.GIDMap, os.Getegid()))
+	joinsUser := l.entered != nil && l.entering.Has(namespaces.User)
+	if privileged || inUser || joinsUser {
+		s.Credential = &launch.Credential{UID: l.User.UID, GID: l.User.GID, Groups: l.User.Groups, KeepGroups: l.keepGroups}
 		if set := launch.CapSet(l.Capabilities); set != ^launch.CapSet(0) {
 			s.Capabilities = &launch.Capabilities{Bounding: set, Permitted: set, Effective: set}
 		}

@@ -112,8 +112,9 @@ func (h *Host) destroyCorrupt(ctx context.Context, id string) (err error) {
 	}
 	dead := newRecord(spec, h.boot, time.Now())
 	dead.log = rec.log
-	s := newSandbox(h, h.native, dead)
-	if err := h.native.Destroy(ctx, s.c); err != nil {
+	native := h.drivers[nativeName]
+	s := newSandbox(h, native, dead)
+	if err := native.Destroy(ctx, s.c); err != nil {
 		return errors.Join(err, dead.close())
 	}
 	if err := dead.remove(); err != nil {

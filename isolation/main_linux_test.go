@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 		"net-agent": childNetAgent,
 		"net-root":  childNetRoot,
 		"reaper":    childReaper,
+		"ordinary":  childOrdinary,
 		"count":     childCount,
 		"supervise": func([]string) int { return supervisor.Main() },
 		"keeper":    childKeeper,

@@ -50,6 +50,9 @@ func (m mark) MarshalJSON() ([]byte, error) {
 // mark writes on the group what sandbox it is. Kernels and users that cannot have
 // attributes go without.
 func (d *nativeDriver) mark(c *Container) error {
+	if c.Cgroup == nil {
+		return nil
+	}
 	for _, k := range slices.Sorted(maps.Keys(c.Spec.Labels)) {
 		if err := markable(c.Cgroup.SetLabel(labelPrefix+k, c.Spec.Labels[k])); err != nil {
 			return err
@@ -71,6 +74,9 @@ func (d *nativeDriver) mark(c *Container) error {
 
 // markProcess writes on the group which process is its first.
 func markProcess(c *Container, saved nativeState) error {
+	if c.Cgroup == nil {
+		return nil
+	}
 	text, err := compact.Marshal(saved)
 	if err != nil {
 		return err

@@ -29,8 +29,9 @@ const nativeName = "native"
 // clone. It implements every optional interface of [Driver].
 type nativeDriver struct {
 	root      *cgroups.Root
-	scope     string // of the state directory
-	parent    *parent
+	scope     string  // of the state directory
+	parent    *parent // nil: the host works without groups
+	ungrouped error   // why
 	engine    *elastic.Engine
 	low       *sys.LowFDs
 	network   *networkIsolator
@@ -75,16 +76,18 @@ type nativeState struct {
 }
 
 func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []string) (*nativeDriver, error) {
-	root, err := cgroups.Open(cfg.CgroupMount)
-	if err != nil {
-		return nil, err
-	}
-	d := &nativeDriver{root: root, scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg), logs: newLogsIsolator(cfg)}
-	if d.low, err = sys.NewLowFDs(); err == nil {
-		d.engine, err = elastic.NewEngine()
+	d := &nativeDriver{scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg), logs: newLogsIsolator(cfg)}
+	err := d.openGroups(cfg, func() (err error) {
+		if d.root, err = cgroups.Open(cfg.CgroupMount); err == nil {
+			d.parent, err = openParent(ctx, d.root, cfg.Parent, d.scope, dir, ids)
+		}
+		return err
+	})
+	if err == nil {
+		d.low, err = sys.NewLowFDs()
 	}
 	if err == nil {
-		d.parent, err = openParent(ctx, root, cfg.Parent, d.scope, dir, ids)
+		d.engine, err = elastic.NewEngine()
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -93,14 +96,12 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []stri
 	if err := d.supervisor.open(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.engine.Above(d.parent.group)
-	d.isolators = slices.Concat([]Isolator{
-		d.network, d.logs, // first, to be cleaned up when the processes have ended
-		&cgroupIsolator{root: root, parent: d.parent},
-		namespaceIsolator{},
-		rootIsolator{},
-		processIsolator{},
-	}, cfg.Isolators)
+	d.isolators = []Isolator{d.network, d.logs} // first, to be cleaned up when the processes have ended
+	if d.parent != nil {
+		d.engine.Above(d.parent.group)
+		d.isolators = append(d.isolators, &cgroupIsolator{root: d.root, parent: d.parent})
+	}
+	d.isolators = slices.Concat(d.isolators, []Isolator{namespaceIsolator{}, rootIsolator{}, processIsolator{}}, cfg.Isolators)
 	return d, nil
 }
 
@@ -116,7 +117,10 @@ func (d *nativeDriver) close() error {
 		errs = append(errs, d.low.Close())
 	}
 	errs = append(errs, d.stubs.stub.Close(), d.supervisor.close())
-	return errors.Join(append(errs, d.logs.close(), d.network.close(), d.root.Close())...)
+	if d.root != nil {
+		errs = append(errs, d.root.Close())
+	}
+	return errors.Join(append(errs, d.logs.close(), d.network.close())...)
 }
 
 func (d *nativeDriver) newBox() *box {
@@ -149,7 +153,12 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 		}
 	}
 	b := d.newBox()
-	b.saved = nativeState{Group: c.Cgroup.ID(), Missing: c.missing}
+	if c.Cgroup != nil {
+		b.saved.Group = c.Cgroup.ID()
+	} else if class := c.Spec.Class; class.Limits() != nil {
+		c.missing = append(c.missing, "class "+class.String()+": "+d.ungrouped.Error())
+	}
+	b.saved.Missing = c.missing
 	if err := d.mark(c); err != nil {
 		return errors.Join(err, d.cleanup(context.WithoutCancel(ctx), c, d.isolators))
 	}
@@ -194,13 +203,16 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if d.supervisor.wanted() {
 		return d.startSupervised(ctx, c, b, l)
 	}
+	saved := b.saved
+	saved.Starting = true
+	if c.Cgroup == nil {
+		l.announce = d.announce(c, saved)
+	}
 	program, closeFiles, err := d.compile(l)
 	if err != nil {
 		return err
 	}
 	defer closeFiles()
-	saved := b.saved
-	saved.Starting = true
 	if err := c.Save(saved); err != nil {
 		return err
 	}
@@ -224,8 +236,8 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	own := child
 	if supervised != nil { // which may have ended, and be gone
 		own, saved.Inode, saved.Since = nil, supervised.Inode, supervised.Since
-	} else if saved.Inode = sys.PidfdInode(child.PIDFD.Int()); saved.Inode == 0 {
-		saved.Since, err = linux.StartTime(child.PID)
+	} else {
+		saved.Inode, saved.Since, err = identify(child.PID, child.PIDFD.Int())
 	}
 	if err == nil {
 		err = c.Save(saved)
@@ -265,6 +277,15 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	return errors.Join(err, kerr, werr, child.PIDFD.Close(), c.Save(before), markProcess(c, before))
 }
 
+// identify is what tells a process from another of its number: the inode of its
+// pidfd or, where the kernel gives all of them the same, its start time.
+func identify(pid, pidfd int) (inode, since uint64, err error) {
+	if inode = sys.PidfdInode(pidfd); inode == 0 {
+		since, err = linux.StartTime(pid)
+	}
+	return inode, since, err
+}
+
 // Signal sends sig to the first process.
 func (d *nativeDriver) Signal(_ context.Context, c *Container, sig syscall.Signal) error {
 	b := boxOf(c)
@@ -293,9 +314,12 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 	if b == nil {
 		return Status{State: StateCreating}, nil
 	}
-	st, err := checkGroup(c.Cgroup)
-	if err != nil {
-		return Status{}, err
+	var st Status
+	if c.Cgroup != nil {
+		var err error
+		if st, err = checkGroup(c.Cgroup); err != nil {
+			return Status{}, err
+		}
 	}
 	st.State = b.state()
 	b.mu.Lock()

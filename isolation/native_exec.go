@@ -27,11 +27,16 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		return nil, &StateError{State: st, Reason: "no process runs"}
 	}
 	// A child in a frozen group would not get as far as execve.
-	if frozen, err := c.Cgroup.Frozen(); err == nil && frozen {
-		return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
+	if c.Cgroup != nil {
+		if frozen, err := c.Cgroup.Frozen(); err == nil && frozen {
+			return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
+		}
 	}
 	spec := c.Spec.Clone()
 	spec.Process, spec.Process.Reaper = p, false
+	if err := execIDs(p.User, spec.Namespaces); err != nil {
+		return nil, err
+	}
 	l := &Launch{UnifiedFD: -1, Files: files, spec: &spec, confined: !spec.Root.IsZero(), entered: b.pidfd}
 	if l.Path, err = lookPath(p, &spec.Root); err != nil {
 		return nil, err
@@ -48,12 +53,18 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 	if l.entering.Has(namespaces.Time) {
 		return nil, &UnsupportedError{Feature: "exec", Reason: "a time namespace is entered only by a process that shares no memory"}
 	}
-	join, err := c.Cgroup.Join()
-	if err != nil {
-		return nil, err
+	if os.Geteuid() != 0 && l.entering.Has(namespaces.User) {
+		spec.Process.Reaper = l.entering.Has(namespaces.PID)
+		l.keepGroups = ownID(spec.Namespaces.GIDMap, os.Getegid())
 	}
-	defer func() { err = errors.Join(err, c.Cgroup.CloseJoin()) }()
-	l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
+	if c.Cgroup != nil {
+		join, err := c.Cgroup.Join()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, c.Cgroup.CloseJoin()) }()
+		l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
+	}
 	restore, err := d.noGroupOOM(ctx, c)
 	if err != nil {
 		return nil, err
@@ -69,6 +80,25 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		b.mu.Unlock()
 	}
 	return e, err
+}
+
+// execIDs refuses ids that the sandbox's user namespace does not have.
+func execIDs(u User, n Namespaces) error {
+	if n.User != NamespaceNew {
+		return nil
+	}
+	for _, id := range append([]uint32{u.GID}, u.Groups...) {
+		if _, mapped := n.GIDMap.Outside(id); !mapped {
+			return &InvalidError{Field: "process.user", Value: fmt.Sprint(id), Reason: "no group of the sandbox's user namespace"}
+		}
+	}
+	if _, mapped := n.UIDMap.Outside(u.UID); !mapped {
+		return &InvalidError{Field: "process.user", Value: fmt.Sprint(u.UID), Reason: "no user of the sandbox's user namespace"}
+	}
+	if len(u.Groups) > 0 && os.Geteuid() != 0 && ownID(n.GIDMap, os.Getegid()) {
+		return &UnsupportedError{Feature: "process.user.groups", Reason: onlyOwnGroup}
+	}
+	return nil
 }
 
 // waitExecs waits until the processes of Exec, which are killed, are reaped.
@@ -105,7 +135,7 @@ func (d *nativeDriver) exec(ctx context.Context, l *Launch) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Exec{pid: child.PID, child: child, ended: make(chan struct{})}
+	e := &Exec{pid: child.PID, child: child, stub: l.spec.Process.Reaper, ended: make(chan struct{})}
 	e.mu.Lock() // it may end at once
 	e.drop, err = d.engine.OnExit(child.PIDFD.Int(), e.exited)
 	e.mu.Unlock()

@@ -79,14 +79,14 @@ func (d *nativeDriver) Watch(ctx context.Context, c *Container, pressure []elast
 		return failed(err)
 	}
 	b := boxOf(c)
-	last := func() (Event, error) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return Exited{Time: b.saved.Exit.At, Status: *b.saved.Exit}, nil
-	}
-	return func(yield func(Event, error) bool) {
-		watchGroup(ctx, d.engine, c, pressure, b.ended, last, yield)
-	}
+	return c.GroupEvents(ctx, d.engine, pressure, b.ended, b.exitEvent)
+}
+
+// exitEvent is the last event, once ended is closed.
+func (b *box) exitEvent() Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Exited{Time: b.saved.Exit.At, Status: *b.saved.Exit}
 }
 
 // watchGroup gives the group's events until ended is closed, and then the last

@@ -29,18 +29,10 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 			}
 		}
 	}
-	if c.Cgroup.ID() != b.saved.Group {
-		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
-	}
-	if b.saved.PID == 0 {
-		if err := markedProcess(c, &b.saved); err != nil {
-			return err
-		}
-	}
-	if b.saved.Starting && b.saved.PID == 0 {
-		if err := d.findStarted(ctx, c, b); err != nil {
-			return err
-		}
+	if c.Cgroup == nil {
+		b.saved.Starting = false // or it would have been announced
+	} else if err := d.inGroup(ctx, c, b); err != nil {
+		return err
 	}
 	c.Private = b
 	switch {
@@ -60,12 +52,28 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 	b.pidfd = pidfd
 	// A Start that was cut off may not have come to what is set once the
 	// process runs.
-	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
+	if _, later := heldBack(c.Spec.Resources); !later.IsZero() && c.Cgroup != nil {
 		if _, err := c.Cgroup.Update(ctx, later); err != nil {
 			return err
 		}
 	}
 	return d.listen(c, b)
+}
+
+// inGroup finds in the group what the record does not tell of.
+func (d *nativeDriver) inGroup(ctx context.Context, c *Container, b *box) error {
+	if c.Cgroup.ID() != b.saved.Group {
+		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
+	}
+	if b.saved.PID == 0 {
+		if err := markedProcess(c, &b.saved); err != nil {
+			return err
+		}
+	}
+	if b.saved.Starting && b.saved.PID == 0 {
+		return d.findStarted(ctx, c, b)
+	}
+	return nil
 }
 
 // findStarted looks for the process of a Start that did not live to write its pid

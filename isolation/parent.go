@@ -56,6 +56,9 @@ func (p *parent) paths() []string {
 // find opens the group of the sandbox called id, whatever its class. None matches
 // os.ErrNotExist.
 func (p *parent) find(id string) (g *cgroups.Cgroup, err error) {
+	if p == nil {
+		return nil, fs.ErrNotExist
+	}
 	for _, path := range p.paths() {
 		if g, err = p.root.Open(path + "/" + id); !errors.Is(err, fs.ErrNotExist) {
 			return g, err
@@ -66,6 +69,9 @@ func (p *parent) find(id string) (g *cgroups.Cgroup, err error) {
 
 // below lists the names of all groups that could be sandboxes'.
 func (p *parent) below() (all []string, err error) {
+	if p == nil {
+		return nil, nil
+	}
 	for _, path := range p.paths() {
 		g, err := p.root.Open(path)
 		if err != nil {
@@ -133,7 +139,11 @@ func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("parent group %q: %w", clip(path), err), p.close())
+		err = fmt.Errorf("parent group %q: %w", clip(path), err)
+		if p.fresh && len(p.made) == 0 { // there is nothing to tell of
+			err = errors.Join(err, p.log.Remove())
+		}
+		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
@@ -246,6 +256,9 @@ func (p *parent) remember(g *cgroups.Cgroup) error {
 // remove removes the groups that hosts of this state directory made, and the
 // record of them.
 func (p *parent) remove(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
 	for _, path := range slices.Backward(p.made) {
 		g, err := p.root.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {

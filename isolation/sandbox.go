@@ -478,5 +478,8 @@ func (s *Sandbox) lacks(what string) error {
 	if s.driver == Driver(s.host.adopted) {
 		return &UnsupportedError{Feature: what, Reason: "the container was adopted: its life is its owner's"}
 	}
+	if _, ungrouped := s.driver.(ungroupedDriver); ungrouped {
+		return &UnsupportedError{Feature: what, Reason: "the host works without groups", Err: s.host.native.ungrouped}
+	}
 	return &UnsupportedError{Feature: what, Reason: fmt.Sprintf("the driver of sandbox %q does not offer it", s.id)}
 }

@@ -45,16 +45,19 @@ func (d *doctor) sandboxes(ctx context.Context) bool {
 	}
 	host, err := isolation.Open(ctx, isolation.Config{
 		Root: dir, Parent: fmt.Sprintf("%s-doctor-%d", parent, os.Getpid()), CgroupMount: d.config.CgroupMount,
+		Ungrouped: true,
 	})
 	if err != nil {
-		follows := "No sandbox can be made."
-		if errors.Is(err, os.ErrPermission) {
-			follows = "Making sandboxes needs root, or a cgroup2 directory that was delegated to this user (--cgroup-mount)."
-		}
-		d.add("sandbox", missing, oneLine(err), follows)
+		d.add("sandbox", missing, oneLine(err), "No sandbox can be made.")
 		return false
 	}
 	defer host.Close()
+	if host.Parent() == nil {
+		d.add("groups", limited, "this user may make none", "Sandboxes work with --ungrouped, or as root, or in a cgroup2 directory that was delegated to this user (--cgroup-mount).")
+	}
+	for _, l := range host.Lacks() {
+		d.add("sandboxes of this user", limited, "cannot have "+l.What, oneLine(errors.New(l.Why))+".")
+	}
 	t := &trial{doctor: d, host: host}
 	if t.in, t.hold, err = os.Pipe(); err != nil {
 		d.add("sandbox", missing, oneLine(err), "No sandbox can be made.")
@@ -106,8 +109,12 @@ func (t *trial) plain(ctx context.Context) bool {
 			return
 		}
 		t.either("sandbox", len(status.Missing) == 0, limited,
-			fmt.Sprintf("a process in new pid, mount, ipc, uts and cgroup namespaces and in its groups, in %s", took.Round(10*time.Microsecond)),
+			fmt.Sprintf("a process in new pid, mount, ipc, uts and cgroup namespaces%s, in %s",
+				map[bool]string{true: " and in its groups"}[sb.Cgroup() != nil], took.Round(10*time.Microsecond)),
 			"Create and start work.", "Create and start work, without "+strings.Join(status.Missing, ", ")+".")
+		if sb.Cgroup() == nil {
+			return
+		}
 		t.birth()
 		t.freeze(ctx, sb)
 		t.kill(sb)

@@ -458,6 +458,17 @@ func TestUnprivileged(t *testing.T) {
 	var r report
 	c.json(&r, "doctor")
 	assert.NotEmpty(t, r.Findings)
+
+	testutil.Require(t, testutil.UserNamespaces)
+	found := map[string]level{}
+	for _, f := range r.Findings {
+		found[f.Name] = f.Level
+	}
+	assert.Contains(t, []level{ok, limited}, found["sandbox"], "%v", r.Findings)
+	assert.Equal(t, limited, found["groups"])
+	c.global = append(c.global, "--ungrouped")
+	assert.Equal(t, "1\n", c.ok("run", "a", "--", "sh", "-c", "echo $$"))
+	c.ok("clean")
 }
 
 func TestLogs(t *testing.T) {

@@ -27,6 +27,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -138,9 +139,10 @@ func (a *app) globals(args []string) (name string, rest []string, err error) {
 func (a *app) flagSet(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&a.config.Root, "root", a.config.Root, "`DIR` with the state of the sandboxes; /run/caisson by default")
+	fs.StringVar(&a.config.Root, "root", a.config.Root, "`DIR` with the state of the sandboxes; by default /run/caisson, or for an ordinary user caisson in XDG_RUNTIME_DIR")
 	fs.StringVar(&a.config.Parent, "parent", a.config.Parent, "`GROUP` below which each sandbox gets its own; caisson by default")
 	fs.StringVar(&a.config.CgroupMount, "cgroup-mount", a.config.CgroupMount, "`DIR` with the cgroup file systems; /sys/fs/cgroup by default")
+	fs.BoolVar(&a.config.Ungrouped, "ungrouped", a.config.Ungrouped, "where no cgroup can be made, do without, and so without limits, figures and freezing")
 	fs.BoolVar(&a.json, "json", a.json, "print JSON")
 	return fs
 }
@@ -166,6 +168,9 @@ func (a *app) dispatch(ctx context.Context, c command, args []string) error {
 func (a *app) host(ctx context.Context) (*host, error) {
 	cfg := a.config
 	cfg.Shared, cfg.Journal = true, journalSize
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); cfg.Root == "" && os.Geteuid() != 0 && dir != "" {
+		cfg.Root = filepath.Join(dir, "caisson")
+	}
 	h := &host{}
 	var err error
 	if a.supervise {
