@@ -173,14 +173,14 @@ func (r *Root) builder(user bool) *rootBuilder {
 func (b *rootBuilder) tree() *launch.Root {
 	r := &launch.Root{ReadOnly: b.ReadOnly, Items: b.items}
 	if b.Path != "" {
-		r.Tree = launch.Tree{Bind: b.Path, Attr: attrNoDev}
+		r.Tree = launch.Tree{Bind: b.Path, IDMapped: b.IDMapped, Attr: attrNoDev}
 		if b.ReadOnly {
 			r.Tree.Attr |= attrReadOnly
 			r.ReadOnly = false
 		}
 		return r
 	}
-	o := &launch.Overlay{Lower: b.Layers, Unprivileged: b.user, Options: size(b.Size)}
+	o := &launch.Overlay{Lower: b.Layers, IDMapped: b.IDMapped, Unprivileged: b.user, Options: size(b.Size)}
 	if b.Upper != "" {
 		o.Upper, o.Work = filepath.Join(b.Upper, "upper"), filepath.Join(b.Upper, "work")
 	}
@@ -315,7 +315,7 @@ func (b *rootBuilder) volume(v Volume) error {
 		if err != nil {
 			return err
 		}
-		t.Bind, file = v.Source, !info.IsDir()
+		t.Bind, file, t.IDMapped = v.Source, !info.IsDir(), v.IDMapped
 	}
 	b.add(v.Target[1:], true, file, t)
 	return nil

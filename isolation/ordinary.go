@@ -60,6 +60,7 @@ func (h *Host) Lacks() []Lack {
 	if old, err := sys.ReleaseBefore(5, 11); err == nil && old {
 		add("roots of layers", "an overlay in a user namespace takes Linux 5.11")
 	}
+	add("idmapped roots and volumes", "they take CAP_SYS_ADMIN over the file system")
 	add("interfaces, and networks of others", "they take CAP_NET_ADMIN over the machine's network")
 	add("device rules on cgroup v2", "a device program takes CAP_BPF")
 	for _, r := range []struct {
@@ -133,6 +134,9 @@ func (h *Host) adapt(s *Spec) error {
 		if off := userNamespacesOff(); off != "" {
 			lack("user namespace", off)
 		}
+	}
+	if s.Root.idMapped() {
+		lack("root.idMapped", "it takes CAP_SYS_ADMIN over the file system")
 	}
 	errs = append(errs, mappable(*n)...)
 	if len(s.Process.User.Groups) > 0 && ownID(n.GIDMap, os.Getegid()) {

@@ -253,6 +253,9 @@ func (s Spec) Validate() error {
 		if !s.Namespaces.Kinds().Has(namespaces.Mount) {
 			bad("namespaces.mount", s.Namespaces.Mount.String(), "a root needs a mount namespace")
 		}
+		if s.Root.idMapped() && s.Namespaces.User != NamespaceNew {
+			bad("root.idMapped", "true", "needs a new user namespace")
+		}
 	}
 	errs = append(errs, s.validateMaps()...)
 	if s.Driver == adoptedName {

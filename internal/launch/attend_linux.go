@@ -16,7 +16,7 @@ import (
 )
 
 // attend does for a child on its way what only the parent can, and lets it go on:
-// it fills a new user namespace, and announces the child. It reports whether the
+// it fills a new user namespace, makes idmapped mounts, and announces the child. It reports whether the
 // dumpable attribute is held for the child.
 func (f *flight) attend(mapsFirst bool) (held bool) {
 	h, p := f.arena.header(), f.program
@@ -32,7 +32,10 @@ func (f *flight) attend(mapsFirst bool) (held bool) {
 	} else {
 		f.attErr = f.writeMaps()
 	}
-	if f.attErr == nil && p.word != nil {
+	if f.attErr == nil {
+		f.attErr = p.makeIDMapped(int(h.pid))
+	}
+	if f.attErr == nil && p.announce != nil {
 		f.attErr = p.announce(int(h.pid), int(h.pidfd))
 	}
 	if f.attErr != nil {

@@ -58,6 +58,9 @@ func (p *Program) needed(s *Spec) int {
 	if s.Stub != nil {
 		most = max(most, s.Stub.fd.Int(), p.report.write.Int())
 	}
+	for _, l := range p.layers {
+		most = max(most, l.FD)
+	}
 	if p.word != nil {
 		most = max(most, p.word.event.Int(), p.word.parent.Int())
 	}

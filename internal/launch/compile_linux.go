@@ -23,7 +23,7 @@ import (
 
 // Program is a compiled Spec: what a child does between clone and exec. It does
 // not change once compiled and may be started any number of times, also at
-// once; but one with a stub, or that is announced, only once, and it is to be closed if it is
+// once; but one with a stub or idmapped mounts, or that is announced, only once, and it is to be closed if it is
 // not.
 type Program struct {
 	image
@@ -40,7 +40,9 @@ type Program struct {
 	waits    int            // step that waits for attend
 	word     *word          // what it waits for, where a child is announced
 	announce func(pid, pidfd int) error
-	crosses  bool // credentials change, see dumpable_linux.go
+	idmapped []*idmapped // mounts that attend makes
+	layers   []File      // those of them that are an overlay's
+	crosses  bool        // credentials change, see dumpable_linux.go
 }
 
 const offsetOfMapped = unsafe.Offsetof(header{}.mapped)
@@ -93,7 +95,10 @@ func CompileAnnounced(s Spec, announce func(pid, pidfd int) error) (*Program, er
 			return nil, err
 		}
 	}
-	if announce != nil {
+	if err := p.reserveIDMapped(&s); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if announce != nil || len(p.idmapped) > 0 {
 		var err error
 		if p.word, err = newWord(); err != nil {
 			return nil, errors.Join(err, p.Close())
@@ -149,6 +154,9 @@ func (p *Program) enter(s *Spec) error {
 		p.names = append(p.names, t)
 		p.whole(p.add(unix.SYS_WRITE, t.FD, []byte("0"), 1))
 	}
+	if len(p.idmapped) > 0 {
+		p.waitForParent()
+	}
 	if p.flags&unix.CLONE_FILES != 0 {
 		// From here on the child has descriptors of its own: those below all
 		// that it needs. To copy and then close the others would cost more
@@ -167,7 +175,7 @@ func (p *Program) enter(s *Spec) error {
 				Data: "monotonic " + offset(s.Monotonic) + "\nboottime " + offset(s.Boottime) + "\n"})
 		}
 	}
-	if s.Namespaces&NewUser != 0 || p.word != nil {
+	if (s.Namespaces&NewUser != 0 || p.word != nil) && len(p.idmapped) == 0 {
 		if p.flags&unix.CLONE_FILES != 0 {
 			p.closeGaps(s)
 		}

@@ -217,8 +217,11 @@ func (p *Program) waitText(st *step) string {
 	}
 	var b strings.Builder
 	b.WriteString("wait for the parent to")
-	if p.word != nil {
+	if p.announce != nil {
 		b.WriteString(" tell of this process,")
+	}
+	for _, m := range p.idmapped {
+		fmt.Fprintf(&b, " map the ids of %q,", m.path)
 	}
 	for i, m := range p.maps {
 		if i > 0 {

@@ -55,6 +55,9 @@ func refusedMap(err error) error {
 // refusedOverlay explains why the kernel refuses an overlay. Debian's and
 // Ubuntu's older kernels may have it all the same, so that it is tried.
 func (p *Program) refusedOverlay(err error) error {
+	if len(p.layers) > 0 && errors.Is(err, unix.EINVAL) {
+		return &feature.UnsupportedError{Feature: "overlay of idmapped layers", Since: "Linux 5.19", Reason: "this kernel's overlays take none", Err: err}
+	}
 	if p.flags&unix.CLONE_NEWUSER == 0 || !errors.Is(err, unix.EPERM) {
 		return err
 	}

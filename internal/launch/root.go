@@ -28,6 +28,13 @@ type Tree struct {
 	// below it. It is the caller's word: links in it are followed.
 	Bind string
 
+	// IDMapped has what is bound belong inside to whom it belongs outside: id 0 on the
+	// file system is 0 of the new user namespace. The caller's process makes that
+	// mount; it takes CAP_SYS_ADMIN over the file system, which has to allow it.
+	//
+	// Linux 5.12.
+	IDMapped bool
+
 	// FD is a detached mount, as open_tree(2) and fsmount(2) give one; it stays
 	// the caller's, and is used up.
 	FD *File
@@ -50,6 +57,12 @@ type Overlay struct {
 	// both they are in memory. Options are of the tmpfs: "size=64m".
 	Upper, Work string
 	Options     []string
+
+	// IDMapped is that of [Tree], for all of these directories. Upper and Work have to
+	// be in one directory then.
+	//
+	// Linux 5.19.
+	IDMapped bool
 
 	// Unprivileged marks deleted files by attributes that an unprivileged user
 	// namespace may set.
@@ -182,6 +195,18 @@ func (t *Tree) check(field string, s *Spec) error {
 	}
 	if given != 1 {
 		return bad(field, given, errors.New("wants one of Bind, FD, Overlay and Type"))
+	}
+	if idmapped := t.IDMapped || t.Overlay != nil && t.Overlay.IDMapped; idmapped {
+		switch {
+		case s.Namespaces&NewUser == 0:
+			return bad(field+".IDMapped", true, errors.New("needs NewUser in Namespaces"))
+		case t.IDMapped && t.Bind == "":
+			return bad(field+".IDMapped", true, errors.New("is for what is bound"))
+		case len(s.Calls) > 0:
+			return bad(field+".IDMapped", true, errors.New("a call may name any descriptor"))
+		case t.Overlay != nil && path.Dir(t.Overlay.Upper) != path.Dir(t.Overlay.Work):
+			return bad(field+".Overlay.Work", t.Overlay.Work, errors.New("is not beside Upper"))
+		}
 	}
 	if t.FD != nil && t.FD.FD < 0 {
 		return bad(field+".FD", t.FD.FD, errNegative)

@@ -93,7 +93,12 @@ func (p *Program) openTrees(s *Spec) {
 		p.names = append(p.names, File{FD: p.slot(slot), Path: name})
 	}
 	next := slotOpened
-	if o := r.Tree.Overlay; o != nil {
+	for _, l := range p.layers {
+		p.add(unix.SYS_DUP3, l.FD, p.slot(next), unix.O_CLOEXEC)
+		p.names = append(p.names, l, File{FD: p.slot(next), Path: l.Path})
+		next++
+	}
+	if o := r.Tree.Overlay; o != nil && !o.IDMapped {
 		for _, dir := range o.dirs() {
 			p.keep(p.add(unix.SYS_OPENAT, unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0), next)
 			p.names = append(p.names, File{FD: p.slot(next), Path: dir})
@@ -150,9 +155,18 @@ func (p *Program) overlay(t *Tree) {
 	for _, dir := range []string{"root", "upper", "work"} {
 		p.add(unix.SYS_MKDIRAT, stage, dir, 0o755)
 	}
+	for i := range p.layers { // an overlay's layers have to be attached somewhere
+		name := fmt.Sprintf("layer%d", i)
+		p.add(unix.SYS_MKDIRAT, stage, name, 0o755)
+		p.add(unix.SYS_MOVE_MOUNT, p.slot(slotOpened+i), "", stage, name, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
 	in := fmt.Sprintf("/proc/self/fd/%d/", stage)
 	upper, work := in+"upper", in+"work"
-	if o.Upper != "" {
+	switch {
+	case o.Upper == "":
+	case o.IDMapped:
+		upper, work = dirs[len(o.Lower)]+"/"+path.Base(o.Upper), dirs[len(o.Lower)]+"/"+path.Base(o.Work)
+	default:
 		upper, work = dirs[len(o.Lower)], dirs[len(o.Lower)+1]
 	}
 	data := "lowerdir=" + lower + ",upperdir=" + upper + ",workdir=" + work

@@ -116,7 +116,7 @@ func (r *execReport) readInto(word []byte) (n int, err error) {
 
 // Close frees what a program that is not started holds. Start does it too.
 func (p *Program) Close() error {
-	err := p.word.close()
+	err := errors.Join(p.word.close(), p.closeIDMapped())
 	if p.report == nil {
 		return err
 	}

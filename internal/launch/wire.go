@@ -154,10 +154,12 @@ func walkTree(c *wire.Codec, t *Tree) {
 		wire.Text(c, &o.Work)
 		wire.Texts(c, &o.Options)
 		wire.Truth(c, &o.Unprivileged)
+		wire.Truth(c, &o.IDMapped)
 	})
 	wire.Text(c, &t.Type)
 	wire.Text(c, &t.Source)
 	wire.Texts(c, &t.Options)
 	wire.Number(c, &t.Attr)
 	wire.Truth(c, &t.Slave)
+	wire.Truth(c, &t.IDMapped)
 }

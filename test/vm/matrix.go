@@ -79,7 +79,7 @@ var (
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
 		"memory.reclaim", "pids.peak", "overlay.user", "exec.user",
 	}
-	since612      = []string{"landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
+	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
 	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user"}
 )
 
