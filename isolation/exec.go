@@ -120,6 +120,8 @@ func (e *Exec) exited() {
 	e.drop()
 	if end, ended, err := e.child.Reap(); err == nil && ended {
 		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	} else if err == nil {
+		reapLater(e.child.PIDFD)
 	}
 	if st.Signal != 0 {
 		st.Code = 128 + st.Signal

@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 		"net-agent": childNetAgent,
 		"net-root":  childNetRoot,
 		"reaper":    childReaper,
+		"trace":     childTrace,
+		"fill":      childFill,
 		"ordinary":  childOrdinary,
 		"count":     childCount,
 		"supervise": func([]string) int { return supervisor.Main() },

@@ -33,6 +33,8 @@ func (d *nativeDriver) exited(c *Container, b *box) {
 	switch {
 	case err == nil && ended:
 		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+	case err == nil && b.child != nil:
+		reapLater(b.pidfd)
 	case b.child == nil:
 		// It may take a moment, in which the sandbox may be let go.
 		pidfd, _ := b.pidfd.Dup()
@@ -40,6 +42,19 @@ func (d *nativeDriver) exited(c *Container, b *box) {
 		return
 	}
 	d.finished(c, b, st)
+}
+
+// reapLater waits for a child that has ended and that its tracer, somebody else, has
+// not heard of yet: until then nobody can reap it, and how it ended is not known.
+func reapLater(pidfd *sys.FD) {
+	own, err := pidfd.Dup()
+	if err != nil {
+		return
+	}
+	go func() {
+		_, _ = (&launch.Child{PIDFD: own}).Wait()
+		_ = own.Close()
+	}()
 }
 
 // reaperPatience is how long whoever has inherited an earlier process's child may
