@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/caisson-run/caisson/internal/sys"
 )
@@ -85,6 +86,24 @@ func (t *Terminal) Resize(rows, columns int) error {
 	}
 	return sys.ResizePTY(t.pty, uint16(rows), uint16(columns))
 }
+
+// ResizeLike gives it the size of another terminal, such as the caller's own. A file
+// that is none changes nothing.
+func (t *Terminal) ResizeLike(other *os.File) error {
+	rows, columns, err := sys.TerminalSize(other)
+	if errors.Is(err, syscall.ENOTTY) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return sys.ResizePTY(t.pty, rows, columns)
+}
+
+// MakeRaw has a terminal, such as the caller's own with a [Terminal] behind it, pass
+// on every key and print every byte as it is: the one behind interprets them. restore
+// makes it what it was. A file that is none is ENOTTY.
+func MakeRaw(tty *os.File) (restore func() error, err error) { return sys.RawTerminal(tty) }
 
 // Close hangs up. Closing twice is nil.
 func (t *Terminal) Close() error {

@@ -17,6 +17,8 @@ import (
 func execCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
 	var p isolation.Process
 	processFlags(fs, &p)
+	fs.BoolVar(&p.Terminal, "tty", false, "run it on a terminal of its own, behind this one")
+	fs.BoolVar(&p.Terminal, "t", false, "--tty")
 	return func(ctx context.Context, ids, argv []string) error {
 		id, err := one(ids)
 		if err != nil {
@@ -45,7 +47,17 @@ func (a *app) exec(ctx context.Context, id string, p isolation.Process) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	e, err := sb.Exec(context.WithoutCancel(ctx), p, a.stdin, a.stdout, a.stderr)
+	var e *isolation.Exec
+	start := func(files ...*os.File) (err error) {
+		e, err = sb.Exec(context.WithoutCancel(ctx), p, files...)
+		return err
+	}
+	screen := func() error { return nil }
+	if p.Terminal {
+		screen, err = a.onTerminal(start)
+	} else {
+		err = start(a.stdin, a.stdout, a.stderr)
+	}
 	if err != nil {
 		return err
 	}
@@ -64,8 +76,9 @@ func (a *app) exec(ctx context.Context, id string, p isolation.Process) (err err
 			}
 		}
 	}()
-	st, err := e.Wait(ctx)
-	if err != nil {
+	err = screen()
+	st, werr := e.Wait(ctx)
+	if err := errors.Join(err, werr); err != nil {
 		return err
 	}
 	if !st.Known {
