@@ -21,10 +21,14 @@ import (
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/supervisor"
+	"github.com/caisson-run/caisson/isolationtest"
 	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) {
+	if code, ok := isolationtest.Workload(); ok {
+		os.Exit(code)
+	}
 	testutil.Main(m, map[string]func([]string) int{
 		"exit":      childExit,
 		"look":      childLook,

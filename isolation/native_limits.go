@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
@@ -101,7 +102,7 @@ func watchGroup(ctx context.Context, engine *elastic.Engine, c *Container, press
 		Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
 	})
 	switch {
-	case errors.Is(err, cgroups.ErrGone):
+	case errors.Is(err, cgroups.ErrGone), errors.Is(err, fs.ErrNotExist) && isGone(g):
 		yield(Gone{Time: time.Now()}, nil)
 		return
 	case errors.Is(err, os.ErrClosed): // destroyed meanwhile, or the host was closed
@@ -148,6 +149,12 @@ func watchGroup(ctx context.Context, engine *elastic.Engine, c *Container, press
 			return
 		}
 	}
+}
+
+// isGone reports whether a file is missing because its group is.
+func isGone(g *cgroups.Cgroup) bool {
+	_, err := g.Procs(nil)
+	return errors.Is(err, cgroups.ErrGone) || errors.Is(err, os.ErrClosed)
 }
 
 var errEnded = errors.New("the process has ended")

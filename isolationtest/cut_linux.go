@@ -56,7 +56,7 @@ func (s *stand) cancelling(do func(ctx *ending) (done bool)) {
 		ctx.left.Store(looks)
 		done := do(ctx)
 		end(nil)
-		if done {
+		if done || s.Failed() {
 			return
 		}
 	}
