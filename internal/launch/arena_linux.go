@@ -42,7 +42,7 @@ type step struct {
 	want  uint32    // an errno that is the success of this step; its success is then a failure
 	flags uint32
 	errno uint32 // how an optional step was refused
-	_     uint32
+	tries uint32 // how often it is done again when it says EAGAIN
 }
 
 const (

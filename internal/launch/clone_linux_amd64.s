@@ -7,6 +7,7 @@
 #define SYS_exit_group     231
 #define SYS_clone3         435
 #define SIG_SETMASK        2
+#define EAGAIN             11
 #define CLONE_ARGS_SIZE    88
 
 // func clone(h *header) (errno uintptr)
@@ -108,6 +109,13 @@ refused:
 	NEGL	AX
 	CMPL	AX, step_want(BX)
 	JEQ	next
+	CMPL	AX, $EAGAIN
+	JNE	failed
+	MOVL	step_tries(BX), DX
+	TESTL	DX, DX
+	JZ	failed
+	DECL	step_tries(BX)
+	JMP	again
 failed:
 	TESTL	$const_flagOptional, CX
 	JZ	fatal

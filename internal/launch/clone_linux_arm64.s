@@ -7,6 +7,7 @@
 #define SYS_rt_sigprocmask 135
 #define SYS_clone3         435
 #define SIG_SETMASK        2
+#define EAGAIN             11
 #define CLONE_ARGS_SIZE    88
 
 // func clone(h *header) (errno uintptr)
@@ -104,6 +105,13 @@ refused:
 	MOVWU	step_want(R20), R10
 	CMPW	R10, R0
 	BEQ	next
+	CMPW	$EAGAIN, R0
+	BNE	failed
+	MOVWU	step_tries(R20), R10
+	CBZW	R10, failed
+	SUBW	$1, R10, R10
+	MOVW	R10, step_tries(R20)
+	B	again
 failed:
 	TSTW	$const_flagOptional, R9
 	BEQ	fatal

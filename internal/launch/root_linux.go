@@ -308,12 +308,19 @@ func (p *Program) place(at string, resolve uint64) {
 	p.pipe(to, p.add(unix.SYS_CLOSE, -1), 0)
 }
 
-// resolve opens a path inside the root.
+// resolve opens a path inside the root. The kernel does not go up in it while
+// anybody on the machine renames or mounts something, and wants to be asked again.
 func (p *Program) resolve(at string, resolve uint64, flags uint64) int {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve}
 	raw := (*[unsafe.Sizeof(how)]byte)(unsafe.Pointer(&how))[:]
-	return p.add(unix.SYS_OPENAT2, p.slot(slotRoot), at, raw, len(raw))
+	open := p.add(unix.SYS_OPENAT2, p.slot(slotRoot), at, raw, len(raw))
+	p.steps[open].tries = resolveTries
+	return open
 }
+
+// resolveTries bounds what those who rename all the time can cost a start: some
+// milliseconds, and then EAGAIN is its error.
+const resolveTries = 1 << 12
 
 // make makes a directory, file, link or device in a directory that was resolved
 // inside the root. None of these calls follows a link in the last element.

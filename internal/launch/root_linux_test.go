@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -225,6 +226,36 @@ func TestRootLinks(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, entries, to)
 	}
+}
+
+// A root whose paths go up while somebody else renames files.
+func TestRootRenames(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	dir, others := rootDir(t), filepath.Join(t.TempDir(), "a")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "far"), 0o755))
+	require.NoError(t, os.Symlink(strings.Repeat("../", 1000)+"far", filepath.Join(dir, "link")))
+	require.NoError(t, os.WriteFile(others, nil, 0o600))
+	var over atomic.Bool
+	var renamed int
+	done := make(chan error)
+	go func() {
+		var err error
+		for ; err == nil && !over.Load(); renamed++ {
+			err = errors.Join(os.Rename(others, others+"b"), os.Rename(others+"b", others))
+		}
+		done <- err
+	}()
+	mount := Item{Path: "link", Follow: true, Mount: &Tree{Type: "tmpfs", Options: []string{"size=4k"}}}
+	for range 20 {
+		seen, err := inRoot(t, Spec{Root: &Root{Tree: Tree{Bind: dir}, Items: append(lookItems(t), mount)}})
+		if assert.NoError(t, err) {
+			assert.Contains(t, seen["mounts"].Text, " /far ")
+		}
+	}
+	over.Store(true)
+	require.NoError(t, <-done)
+	assert.NotZero(t, renamed)
 }
 
 // A working directory that is a descriptor of the launch (CVE-2024-21626).
