@@ -156,7 +156,7 @@ func markedProcess(c *Container, state *nativeState) error {
 func processOf(labels map[string]string, without nativeState) nativeState {
 	var s nativeState
 	text, marked := labels[labelProcess]
-	if !marked || json.Unmarshal([]byte(text), &s) != nil || s.Group != without.Group {
+	if !marked || json.Unmarshal([]byte(text), &s) != nil || s.Group.Ino != without.Group.Ino {
 		return without
 	}
 	return s

@@ -62,7 +62,9 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 
 // inGroup finds in the group what the record does not tell of.
 func (d *nativeDriver) inGroup(ctx context.Context, c *Container, b *box) error {
-	if c.Cgroup.ID() != b.saved.Group {
+	// Its number is enough, in one boot: where the unified tree is mounted nowhere,
+	// each process's own mount of it may have another device.
+	if c.Cgroup.ID().Ino != b.saved.Group.Ino {
 		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
 	}
 	if b.saved.PID == 0 {
