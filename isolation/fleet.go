@@ -41,7 +41,7 @@ func (h *Host) Targets() iter.Seq[elastic.Target] {
 // [cgroups.Root.Pressure].
 func (h *Host) Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error {
 	if h.native.root == nil {
-		return h.native.ungrouped
+		return h.groupless("pressure")
 	}
 	return h.native.root.Pressure(r, p)
 }
@@ -66,7 +66,12 @@ func (h *Host) Memory() (limit, used uint64, ok bool, err error) {
 }
 
 // CPUs are those that the sandboxes may run on: see [cgroups.Cgroup.EffectiveCPUs].
-func (h *Host) CPUs() (cgroups.Set, error) { return h.Parent().EffectiveCPUs() }
+func (h *Host) CPUs() (cgroups.Set, error) {
+	if h.Parent() == nil {
+		return cgroups.Set{}, h.groupless("cpuset.cpus")
+	}
+	return h.Parent().EffectiveCPUs()
+}
 
 // Class is that of the spec.
 func (s *Sandbox) Class() elastic.Class { return s.c.record.asked().Class }

@@ -294,6 +294,8 @@ func TestOrdinaryRecover(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, h.Recovered(), 1)
 	assert.True(t, h.Recovered()[0].Adopted, "%v", h.Recovered())
+	_, err = h.CPUs()
+	assert.ErrorIs(t, err, isolation.ErrNotSupported)
 	st, err := h.Check(deadline(t), "left")
 	require.NoError(t, err)
 	assert.Equal(t, isolation.StateRunning, st.State)

@@ -479,7 +479,7 @@ func (s *Sandbox) lacks(what string) error {
 		return &UnsupportedError{Feature: what, Reason: "the container was adopted: its life is its owner's"}
 	}
 	if _, ungrouped := s.driver.(ungroupedDriver); ungrouped {
-		return &UnsupportedError{Feature: what, Reason: "the host works without groups", Err: s.host.native.ungrouped}
+		return s.host.groupless(what)
 	}
 	return &UnsupportedError{Feature: what, Reason: fmt.Sprintf("the driver of sandbox %q does not offer it", s.id)}
 }

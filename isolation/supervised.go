@@ -68,6 +68,9 @@ func (v *supervision) ensure(ctx context.Context) (pid int, err error) {
 	if !errors.Is(err, supervise.ErrNone) {
 		return pid, err
 	}
+	if !v.wanted() {
+		return 0, &UnsupportedError{Feature: "a supervisor", Reason: "none runs, and Config.Supervisor names none to start", Err: err}
+	}
 	g, err := v.parent.openOne(v.parent.name + "/" + supervisorGroup)
 	if err != nil {
 		return 0, err

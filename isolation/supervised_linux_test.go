@@ -305,6 +305,15 @@ func TestSupervisedBothKilled(t *testing.T) {
 	_, err = in.WriteString("7\n")
 	require.NoError(t, err)
 
+	without := cfg
+	without.Supervisor = nil
+	h, err = isolation.Open(t.Context(), without)
+	require.NoError(t, err)
+	y, err := h.Sandbox(deadline(t), "y")
+	require.NoError(t, err)
+	assert.ErrorIs(t, y.Keep(deadline(t), "stdio", os.Stdin), isolation.ErrNotSupported, "none runs, and none may be started")
+	require.NoError(t, h.Close())
+
 	h = openWith(t, cfg)
 	st := wait(t, h, "x")
 	assert.Equal(t, isolation.ExitStatus{At: st.At}, st)
@@ -312,7 +321,7 @@ func TestSupervisedBothKilled(t *testing.T) {
 	status, err := h.Check(deadline(t), "y")
 	require.NoError(t, err)
 	assert.Equal(t, isolation.StateRunning, status.State)
-	y, err := h.Sandbox(deadline(t), "y")
+	y, err = h.Sandbox(deadline(t), "y")
 	require.NoError(t, err)
 	files, err := y.Kept(deadline(t), "stdio")
 	require.NoError(t, err)

@@ -75,6 +75,11 @@ func (d *nativeDriver) openGroups(cfg Config, open func() error) error {
 	return err
 }
 
+// groupless is the error of what takes a group, on a host that has none.
+func (h *Host) groupless(feature string) error {
+	return &UnsupportedError{Feature: feature, Reason: "the host works without groups", Err: h.native.ungrouped}
+}
+
 // killFirst ends the first process, and with it all of its pid namespace.
 func (d *nativeDriver) killFirst(ctx context.Context, c *Container) error {
 	pidfd, err := d.firstProcess(c)
