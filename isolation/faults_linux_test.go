@@ -331,9 +331,10 @@ var faults = map[string]func(f *faulty){
 			if tried {
 				return nil
 			}
-			err := f.nativeDriver.Destroy(ctx, c)
-			tried = err != nil
-			return err
+			if tried = ctx.Err() != nil; tried {
+				return context.Cause(ctx)
+			}
+			return f.nativeDriver.Destroy(ctx, c)
 		}
 	},
 	"destroy-half-made": func(f *faulty) { // it goes by what it remembers

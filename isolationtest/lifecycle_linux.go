@@ -159,8 +159,10 @@ func destroyStopped(s *stand) {
 	s.eventually(func() bool {
 		s.signal(syscall.SIGSTOP) // also those that were just being born
 		for _, pid := range s.processes() {
-			// One of them may just have ended.
-			if text, err := os.ReadFile(procPath(pid, "stat")); err == nil && !strings.Contains(string(text), ") T ") {
+			// One of them may just have ended, or wait for a stopped child to get to
+			// its program, as vfork(2) has it.
+			text, err := os.ReadFile(procPath(pid, "stat"))
+			if err == nil && !strings.Contains(string(text), ") T ") && !strings.Contains(string(text), ") D ") {
 				return false
 			}
 		}

@@ -52,9 +52,12 @@ func ExampleFromSpec() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(spec.Root.Path, spec.Root.Volumes, spec.Security.Seccomp)
+	data := spec.Root.Volumes[0]
+	fmt.Println(spec.Root.Path, "with", data.Source, "at", data.Target, "read-only:", data.ReadOnly)
+	fmt.Println("seccomp:", spec.Security.Seccomp)
 	fmt.Println("left:", left)
 	// Output:
-	// /srv/web [{/data /mnt/data true false false 0 0}] off
+	// /srv/web with /mnt/data at /data read-only: true
+	// seccomp: off
 	// left: [process.apparmorProfile docker-default: labels and profiles of a security module are not set]
 }

@@ -24,6 +24,9 @@ func (w *writer) root() {
 			w.leave("root.layers", fmt.Sprint(r.Layers), "somebody has to mount them")
 		}
 	}
+	if r.IDMapped {
+		w.leave("root.idMapped", true, "a runtime does not map the ids of a root")
+	}
 	if r.Bare {
 		w.leave("root.bare", true, "a runtime makes devices in every root")
 	} else {
@@ -31,6 +34,9 @@ func (w *writer) root() {
 	}
 	for _, v := range r.Volumes {
 		w.spec.Mounts = append(w.spec.Mounts, volume(v))
+		if v.IDMapped {
+			w.leave("root.volumes.idMapped", v.Target, "runtimes pass over the ids of a mount, unless they know release 1.1 of the specification")
+		}
 		if v.Slave {
 			w.spec.Linux.RootfsPropagation = "rslave"
 		}

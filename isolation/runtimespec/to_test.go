@@ -198,10 +198,18 @@ var changes = map[string]struct {
 	"namespaces.uidMap":  {mapped, ""},
 	"namespaces.gidMap":  {mapped, ""},
 
-	"root.path":             {func(s *isolation.Spec) { s.Root.Path = "/srv/other" }, ""},
-	"root.layers":           {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}} }, "root.layers"},
-	"root.upper":            {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}, Upper: "/srv/u"} }, "root.layers"},
-	"root.size":             {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}, Size: 1} }, "root.layers"},
+	"root.path":   {func(s *isolation.Spec) { s.Root.Path = "/srv/other" }, ""},
+	"root.layers": {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}} }, "root.layers"},
+	"root.upper":  {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}, Upper: "/srv/u"} }, "root.layers"},
+	"root.size":   {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}, Size: 1} }, "root.layers"},
+	"root.idMapped": {func(s *isolation.Spec) {
+		mapped(s)
+		s.Root.IDMapped = true
+	}, "root.idMapped"},
+	"root.volumes.idMapped": {func(s *isolation.Spec) {
+		mapped(s)
+		s.Root.Volumes = []isolation.Volume{{Target: "/a", Source: "/srv", IDMapped: true}}
+	}, "root.volumes.idMapped"},
 	"root.readOnly":         {func(s *isolation.Spec) { s.Root.ReadOnly = true }, ""},
 	"root.bare":             {func(s *isolation.Spec) { s.Root.Bare = true }, "root.bare"},
 	"root.masked":           {func(s *isolation.Spec) { s.Root.Masked = []string{} }, ""},
