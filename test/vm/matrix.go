@@ -130,14 +130,16 @@ var modeless = []string{
 	"netns", "netns/nft", "namespaces", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
 	"isolation/runtimespec",
 	"internal/cgroupfake", "internal/compact", "internal/devfilter", "internal/launch", "internal/parse", "internal/rtnl", "internal/seccomp",
-	"internal/supervise", "internal/wire",
+	"internal/supervise", "internal/wire", "isolation/supervisor",
 }
 
 // chosen are the environments of what takes long: programs that are built of the
 // packages, in each mode, and agents that are killed at every system call.
 var chosen = map[string][]string{
+	"elastic":              {"5.10/hybrid", "6.1/v1", "6.12/v2", "6.1-arm64/v2"},
 	"examples/caisson":     {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"examples/quickstart":  {"5.10/hybrid", "6.1/v1", "6.12/v2"},
+	"internal/testutil":    {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"isolationtest":        {"6.1/v1", "6.12/v2"},
 	"isolation/oci":        {"6.1/v2"},
 	"isolation/ociruntime": {"6.1-systemd/v2"},
