@@ -37,6 +37,11 @@ func (d *nativeDriver) startSupervised(ctx context.Context, c *Container, b *box
 		return err
 	}
 	child, process, err := d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
+	if errors.Is(err, supervise.ErrNone) { // it was at its end when it was found, and has launched nothing
+		if _, err = d.supervisor.ensure(ctx); err == nil {
+			child, process, err = d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
+		}
+	}
 	if err == nil {
 		return d.started(ctx, c, b, child, &process)
 	}

@@ -340,7 +340,7 @@ func TestSupervisorKilled(t *testing.T) {
 	g, err := h.Root().Open(h.Parent().Path() + "/_supervisor")
 	require.NoError(t, err)
 	defer g.Close()
-	require.Eventually(t, func() bool {
+	require.Eventually(t, func() bool { // it may have its sockets a moment longer
 		pids, err := g.Procs(nil)
 		return err == nil && len(pids) == 0
 	}, testutil.Patience(20*time.Second), time.Millisecond)

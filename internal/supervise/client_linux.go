@@ -151,6 +151,9 @@ func (c *Client) askOn(ctx context.Context, m *message) (*conn, *message, error)
 		return nil, nil, context.Cause(ctx)
 	}
 	conn, err := c.take()
+	if errors.Is(err, ErrNone) {
+		c.mourn(ctx)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -169,7 +172,7 @@ func (c *Client) askOn(ctx context.Context, m *message) (*conn, *message, error)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = silent(c.dir, ctx)
-	case errors.Is(err, ErrGone):
+	case errors.Is(err, ErrGone), errors.Is(err, ErrNone):
 		c.mourn(ctx)
 	}
 	return nil, nil, err
