@@ -26,9 +26,12 @@ func (c *Container) GroupEvents(ctx context.Context, engine *elastic.Engine, pre
 	}
 }
 
-// GroupExit is st with what the group knows about it: whether the kernel killed in
-// there for lack of memory.
+// GroupExit is st with what follows from it, the code of a signal, and with what the
+// group knows about it: whether the kernel killed in there for lack of memory.
 func (c *Container) GroupExit(st ExitStatus) ExitStatus {
+	if st.Signal != 0 {
+		st.Code = 128 + st.Signal
+	}
 	// Only a kill can have been for lack of memory; an unknown end too.
 	if !st.Known || st.Signal == int(syscall.SIGKILL) {
 		var ev cgroups.Events

@@ -110,17 +110,9 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// completed is st with what follows from it.
-func (c *Container) completed(st ExitStatus) ExitStatus {
-	if st.Signal != 0 {
-		st.Code = 128 + st.Signal
-	}
-	return c.GroupExit(st)
-}
-
 // finished makes known how the first process ended.
 func (d *nativeDriver) finished(c *Container, b *box, st ExitStatus) {
-	st = c.completed(st)
+	st = c.GroupExit(st)
 	// The record is for the next process. Without it, that one finds the
 	// process gone and reports an unknown status: worse, and true. Who waits
 	// writes it, or who closes the host; only if nobody does is it worth waking

@@ -140,6 +140,12 @@ func (d *nativeDriver) endOne(ctx context.Context, pid int, since uint64) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, pidfd.Close()) }()
+	return d.endHeld(ctx, pidfd, fmt.Sprintf("process %d", pid))
+}
+
+// endHeld kills the process that pidfd holds, and waits for its end. which is its
+// name for messages.
+func (d *nativeDriver) endHeld(ctx context.Context, pidfd *sys.FD, which string) error {
 	ended := make(chan struct{})
 	drop, err := d.engine.OnExit(pidfd.Int(), func() { close(ended) })
 	if err != nil {
@@ -153,7 +159,7 @@ func (d *nativeDriver) endOne(ctx context.Context, pid int, since uint64) (err e
 	case <-ended:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the end of process %d: %w", pid, context.Cause(ctx))
+		return fmt.Errorf("waiting for the end of %s: %w", which, context.Cause(ctx))
 	}
 }
 
@@ -194,7 +200,7 @@ func (d *nativeDriver) goneBefore(ctx context.Context, c *Container, b *box) err
 	if !known {
 		st = ExitStatus{At: time.Now()}
 	}
-	st = c.completed(st)
+	st = c.GroupExit(st)
 	b.saved.Exit = &st
 	close(b.ended)
 	if !known {

@@ -87,21 +87,7 @@ func (d *nativeDriver) killFirst(ctx context.Context, c *Container) error {
 		return err
 	}
 	defer pidfd.Close()
-	ended := make(chan struct{})
-	cancel, err := d.engine.OnExit(pidfd.Int(), func() { close(ended) })
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	if err := sys.PidfdSignal(pidfd.Int(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
-	}
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the end of the first process: %w", context.Cause(ctx))
-	}
+	return d.endHeld(ctx, pidfd, "the first process")
 }
 
 // firstProcess holds the first process, if it lives.

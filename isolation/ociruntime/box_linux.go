@@ -152,9 +152,6 @@ func (d *Driver) exited(c *isolation.Container, b *box) {
 
 // finish makes known how the first process ended.
 func (b *box) finish(c *isolation.Container, st isolation.ExitStatus) {
-	if st.Signal != 0 {
-		st.Code = 128 + st.Signal
-	}
 	st = c.GroupExit(st)
 	b.mu.Lock()
 	b.saved.Exit = &st
