@@ -237,7 +237,7 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 	if supervised != nil { // which may have ended, and be gone
 		own, saved.Inode, saved.Since = nil, supervised.Inode, supervised.Since
 	} else {
-		saved.Inode, saved.Since, err = identify(child.PID, child.PIDFD.Int())
+		saved.Inode, saved.Since, err = linux.Identify(child.PID, child.PIDFD.Int())
 	}
 	if err == nil {
 		err = c.Save(saved)
@@ -275,15 +275,6 @@ func (d *nativeDriver) started(ctx context.Context, c *Container, b *box, child 
 		d.supervisor.forget(ctx, c.Spec.ID)
 	}
 	return errors.Join(err, kerr, werr, child.PIDFD.Close(), c.Save(before), markProcess(c, before))
-}
-
-// identify is what tells a process from another of its number: the inode of its
-// pidfd or, where the kernel gives all of them the same, its start time.
-func identify(pid, pidfd int) (inode, since uint64, err error) {
-	if inode = sys.PidfdInode(pidfd); inode == 0 {
-		since, err = linux.StartTime(pid)
-	}
-	return inode, since, err
 }
 
 // Signal sends sig to the first process.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/internal/linux"
 	"github.com/caisson-run/caisson/internal/sys"
 )
 
@@ -115,7 +116,7 @@ func (d *nativeDriver) firstProcess(c *Container) (*sys.FD, error) {
 func (d *nativeDriver) announce(c *Container, saved nativeState) func(pid, pidfd int) error {
 	return func(pid, pidfd int) (err error) {
 		saved.PID = pid
-		if saved.Inode, saved.Since, err = identify(pid, pidfd); err != nil {
+		if saved.Inode, saved.Since, err = linux.Identify(pid, pidfd); err != nil {
 			return err
 		}
 		return c.Save(saved)

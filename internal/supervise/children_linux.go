@@ -120,9 +120,7 @@ func within(ns int, birth func()) error {
 // identify says which process a child is. Nobody has reaped it.
 func identify(c *launch.Child) (p Process, err error) {
 	p.PID = c.PID
-	if p.Inode = sys.PidfdInode(c.PIDFD.Int()); p.Inode == 0 {
-		p.Since, err = linux.StartTime(c.PID)
-	}
+	p.Inode, p.Since, err = linux.Identify(c.PID, c.PIDFD.Int())
 	return p, err
 }
 

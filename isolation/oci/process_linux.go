@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 
 	"github.com/caisson-run/caisson/internal/launch"
-	"github.com/caisson-run/caisson/internal/linux"
 	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/isolation"
 )
@@ -74,15 +73,6 @@ func isClosed(c chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// identity tells the process from a later one of its number: by its pidfd's inode
-// or, where pidfds have none of their own, by its start time.
-func (p *process) identity() (inode, since uint64, err error) {
-	if inode = sys.PidfdInode(p.pidfd.Int()); inode == 0 {
-		since, err = linux.StartTime(p.pid)
-	}
-	return inode, since, err
 }
 
 func (p *process) signal(sig syscall.Signal) error {

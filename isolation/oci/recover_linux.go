@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 
+	"github.com/caisson-run/caisson/internal/linux"
 	"github.com/caisson-run/caisson/isolation"
 )
 
@@ -82,7 +83,7 @@ func (d *Driver) cutOff(ctx context.Context, c *isolation.Container, b *box) err
 func (d *Driver) takeOver(c *isolation.Container, b *box) error {
 	p, err := d.hold(b.saved.PID, nil)
 	if err == nil {
-		inode, since, ierr := p.identity()
+		inode, since, ierr := linux.Identify(p.pid, p.pidfd.Int())
 		switch {
 		case ierr != nil && !errors.Is(ierr, fs.ErrNotExist):
 			return errors.Join(ierr, p.release())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 
+	"github.com/caisson-run/caisson/internal/linux"
 	"github.com/caisson-run/caisson/isolation"
 )
 
@@ -94,7 +95,7 @@ func (d *Driver) start(ctx context.Context, c *isolation.Container, b *box, file
 func (d *Driver) release(ctx context.Context, c *isolation.Container, b *box, p *process) (err error) {
 	saved := b.saved
 	saved.PID, saved.StartedAt = p.pid, time.Now()
-	if saved.Inode, saved.Since, err = p.identity(); err != nil {
+	if saved.Inode, saved.Since, err = linux.Identify(p.pid, p.pidfd.Int()); err != nil {
 		return err
 	}
 	// libcontainer does not know the hierarchy of a detached mount.

@@ -97,10 +97,7 @@ func hold(pid int) (p process, err error) {
 		}
 		return process{}, err
 	}
-	if p.inode = sys.PidfdInode(p.pidfd.Int()); p.inode == 0 {
-		p.since, err = linux.StartTime(pid)
-	}
-	if err == nil {
+	if p.inode, p.since, err = linux.Identify(pid, p.pidfd.Int()); err == nil {
 		err = linux.Exists(p.pidfd.Int()) // what was read is about this one
 	}
 	if err != nil {
