@@ -286,7 +286,25 @@ func (a *Attachment) findBridge(ctx context.Context, p *plug, like *likeness) (m
 		return 0, &namespaces.InvalidError{Field: "bridge", Value: p.Bridge, Reason: "a link of kind " + bridge.Type()}
 	}
 	like.index = bridge.Attrs().Index
-	return bridge.Attrs().MTU, nil
+	return bridge.Attrs().MTU, a.network.steady(ctx, bridge.Attrs())
+}
+
+// steady keeps a bridge from changing its address with its ports: it takes the
+// lowest of them unless it was given one, so that any sandbox that comes or goes
+// would cut the others off from the machine until they ask for its address again.
+// An address that a bridge has from hardware is lower than those of our ports.
+func (n *Network) steady(ctx context.Context, bridge *netlink.LinkAttrs) error {
+	const local = 2
+	if mac := bridge.HardwareAddr; len(mac) == 0 || mac[0]&local == 0 || n.steadied.Load() == int64(bridge.Index) {
+		return nil
+	}
+	_, err := once(ctx, n.machine, "keep the address of", bridge.Name, func(s *netlink.Handle) (struct{}, error) {
+		return struct{}{}, s.LinkSetHardwareAddr(byIndex(bridge.Index), bridge.HardwareAddr)
+	})
+	if err == nil {
+		n.steadied.Store(int64(bridge.Index))
+	}
+	return err
 }
 
 // setPort tells the bridge about its port, where that is not so yet: to keep the

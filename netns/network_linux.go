@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caisson-run/caisson/namespaces"
@@ -29,7 +30,8 @@ type Network struct {
 	firewall Firewall
 	warm     *warmPool
 	linger   time.Duration
-	moved    string // directory of the notes on moved links; empty: none
+	moved    string       // directory of the notes on moved links; empty: none
+	steadied atomic.Int64 // index of the bridge that last was given its own address
 
 	mu    sync.Mutex
 	turns map[string]*turn
