@@ -49,7 +49,7 @@ type Config struct {
 // Defaults are the policies that suit a machine with services and batch work on
 // it, each with its defaults.
 func Defaults() []Policy {
-	return []Policy{&CPUSuppress{}, &CPUBurst{}, &MemoryGuard{}, &IOGuard{}}
+	return []Policy{&CPUSuppress{}, &CPUBurst{}, &MemoryProtect{}, &MemoryGuard{}, &IOGuard{}}
 }
 
 // Verdict is the embedder's answer to a correction. The zero Verdict accepts.

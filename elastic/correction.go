@@ -220,9 +220,10 @@ type Knob string
 
 // The knobs that the built-in policies move.
 const (
-	KnobCPUMax Knob = "cpu.max"
-	KnobCPUs   Knob = "cpuset.cpus"
-	KnobIOMax  Knob = "io.max"
-	KnobFreeze Knob = "cgroup.freeze"
-	KnobKill   Knob = "cgroup.kill"
+	KnobCPUMax    Knob = "cpu.max"
+	KnobCPUs      Knob = "cpuset.cpus"
+	KnobMemoryLow Knob = "memory.low"
+	KnobIOMax     Knob = "io.max"
+	KnobFreeze    Knob = "cgroup.freeze"
+	KnobKill      Knob = "cgroup.kill"
 )

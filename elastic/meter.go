@@ -166,7 +166,14 @@ func (c *counted) use(s *Snapshot) (Use, error) {
 	least, _ := limits.Memory.Min.Value()
 	u.MemoryMin = max(low, least)
 	u.Memory = value(now.Memory.Current)
-	u.File = value(now.Memory.ActiveFile) + value(now.Memory.InactiveFile)
+	u.Cold = value(now.Memory.InactiveFile)
+	u.File = value(now.Memory.ActiveFile) + u.Cold
+	if u.Class == LatencyCritical {
+		u.MemoryLow, u.MemoryLowBase = limits.Memory.Low, asked.Memory.Low
+		if u.MemoryLowBase.IsZero() {
+			u.MemoryLowBase = asked.Memory.Min
+		}
+	}
 	u.Swapped = value(now.Memory.Swap)
 	if then == nil || elapsed <= 0 {
 		return u, nil

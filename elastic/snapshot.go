@@ -60,9 +60,16 @@ type Use struct {
 	MemoryMax uint64  `json:"memoryMax,omitempty"` // its memory.max; 0 is none
 	MemoryMin uint64  `json:"memoryMin,omitempty"` // what it is promised: the larger of memory.min and memory.low
 	File      uint64  `json:"file,omitempty"`      // page cache that can be dropped, inactive and active
+	Cold      uint64  `json:"cold,omitempty"`      // of it what nobody has touched lately: inactive
 	Growth    float64 `json:"growth,omitempty"`    // bytes a second by which Memory grew; negative when it shrank
 	Refaults  float64 `json:"refaults,omitempty"`  // pages a second that came back after being reclaimed
 	Swapped   uint64  `json:"swapped,omitempty"`   // bytes in swap
+
+	// MemoryLow is memory.low, of latency-critical sandboxes; unset where there is no
+	// such knob. MemoryLowBase is what its owner asked for, as memory.low or
+	// memory.min.
+	MemoryLow     cgroups.Limit `json:"memoryLow,omitzero"`
+	MemoryLowBase cgroups.Limit `json:"memoryLowBase,omitzero"`
 
 	IO []DeviceUse `json:"io,omitempty"` // by device, ascending
 

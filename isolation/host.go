@@ -214,6 +214,9 @@ func (h *Host) open(ctx context.Context) error {
 	if err := h.recover(ctx); err != nil {
 		return err
 	}
+	if err := h.recoverPromises(ctx); err != nil {
+		return err
+	}
 	return errors.Join(h.recoverNetwork(ctx), h.recoverLogs(), h.recoverSupervised(ctx))
 }
 

@@ -40,6 +40,11 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
+	if promises(c.Spec.Resources) {
+		if err := i.parent.promise(ctx); err != nil {
+			return err
+		}
+	}
 	if class := c.Spec.Class; class.Together() {
 		c.missing = append(c.missing, i.parent.missing[class]...)
 		return nil
@@ -83,6 +88,14 @@ func heldBack(r cgroups.Resources) (now, later cgroups.Resources) {
 		r.Memory.OOMGroup = cgroups.Keep
 	}
 	return r, later
+}
+
+// Update has what the sandbox is promised count in the groups above it.
+func (i *cgroupIsolator) Update(ctx context.Context, _ *Container, r cgroups.Resources) error {
+	if !promises(r) {
+		return nil
+	}
+	return i.parent.promise(ctx)
 }
 
 // Launch has the process born in the group.
@@ -139,6 +152,9 @@ func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
 	}
 	if err := c.Cgroup.Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
 		return err
+	}
+	if promises(c.Spec.Resources) {
+		return i.parent.promise(ctx)
 	}
 	return nil
 }

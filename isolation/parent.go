@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
@@ -28,6 +29,8 @@ type parent struct {
 	log     *checkpoint.Log
 	made    []string                   // outermost first
 	missing map[elastic.Class][]string // what this machine lacks of the limits of each class that is kept together
+
+	promising sync.Mutex // whoever adds up what sandboxes are promised
 }
 
 // classes are those that a sandbox can have.

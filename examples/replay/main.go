@@ -52,7 +52,7 @@ func replay(out io.Writer, trace, variants, page string) error {
 		return err
 	}
 	sets := map[string]map[string]json.RawMessage{"defaults": {
-		"cpu-suppress": nil, "cpu-burst": nil, "memory-guard": nil, "io-guard": nil,
+		"cpu-suppress": nil, "cpu-burst": nil, "memory-protect": nil, "memory-guard": nil, "io-guard": nil,
 	}}
 	if variants != "" {
 		b, err := os.ReadFile(variants)
@@ -103,6 +103,8 @@ func newRun(name string, set map[string]json.RawMessage) (*run, error) {
 			p = &elastic.CPUBurst{}
 		case "offload":
 			p = &elastic.Offload{}
+		case "memory-protect":
+			p = &elastic.MemoryProtect{}
 		case "memory-guard":
 			p = &elastic.MemoryGuard{}
 		case "io-guard":
