@@ -80,7 +80,9 @@ type Config struct {
 	// absolute path first. The processes of sandboxes are then its children, so how
 	// they end is known on every kernel, whatever becomes of the agent meanwhile;
 	// and it keeps descriptors for the next one, see [Sandbox.Keep]. The host starts
-	// it at the first Start, if none runs for Root.
+	// it at the first Start, if none runs for Root, and a Start that meets one at its
+	// end has another one do it. Only if the program may have run already, it ends that
+	// and fails.
 	//
 	// Further processes ([Sandbox.Exec]) stay the agent's children. What a process
 	// inherits, where its spec does not say it, is what the supervisor had from the

@@ -186,22 +186,12 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if st := b.state(); st != StateCreated {
 		return &StateError{State: st, Reason: "its process was started already"}
 	}
-	l := &Launch{UnifiedFD: -1, Files: files, spec: &c.Spec}
 	if d.supervisor.wanted() {
-		var err error
-		if l.from, err = d.supervisor.ensure(ctx); err != nil {
-			return err
-		}
+		return d.startSupervised(ctx, c, b, files)
 	}
-	for _, iso := range d.isolators {
-		if li, ok := iso.(LaunchIsolator); ok {
-			if err := li.Launch(c, l); err != nil {
-				return fmt.Errorf("%s: %w", iso.Name(), err)
-			}
-		}
-	}
-	if d.supervisor.wanted() {
-		return d.startSupervised(ctx, c, b, l)
+	l, err := d.launch(c, files, 0)
+	if err != nil {
+		return err
 	}
 	saved := b.saved
 	saved.Starting = true
@@ -221,6 +211,20 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 		return errors.Join(err, c.Save(b.saved))
 	}
 	return d.started(ctx, c, b, child, nil)
+}
+
+// launch has the isolators say how the process is started, as a child of the process
+// from, or of this one if that is 0.
+func (d *nativeDriver) launch(c *Container, files []*os.File, from int) (*Launch, error) {
+	l := &Launch{UnifiedFD: -1, Files: files, spec: &c.Spec, from: from}
+	for _, iso := range d.isolators {
+		if li, ok := iso.(LaunchIsolator); ok {
+			if err := li.Launch(c, l); err != nil {
+				return nil, fmt.Errorf("%s: %w", iso.Name(), err)
+			}
+		}
+	}
+	return l, nil
 }
 
 // started takes over a running child, or ends it again. supervised is what the

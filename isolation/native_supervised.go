@@ -15,14 +15,34 @@ import (
 	"github.com/caisson-run/caisson/internal/supervise"
 )
 
-// startSupervised has the supervisor clone the process.
-func (d *nativeDriver) startSupervised(ctx context.Context, c *Container, b *box, l *Launch) error {
-	if err := d.lend(l); err != nil {
-		return err
+// startSupervised has the supervisor clone the process. One that is at its end when
+// it is asked is not to be told from one that is well, so another one is asked; that
+// has a limit, lest a request that no supervisor survives ends one after the other.
+func (d *nativeDriver) startSupervised(ctx context.Context, c *Container, b *box, files []*os.File) error {
+	again, err := d.startBySupervisor(ctx, c, b, files)
+	if again {
+		_, err = d.startBySupervisor(ctx, c, b, files)
+	}
+	return err
+}
+
+// startBySupervisor finds the supervisor, or starts one, and asks it. again says that
+// it has ended, and that the program has not run and will not.
+func (d *nativeDriver) startBySupervisor(ctx context.Context, c *Container, b *box, files []*os.File) (again bool, err error) {
+	pid, err := d.supervisor.ensure(ctx)
+	if err != nil {
+		return false, err
+	}
+	l, err := d.launch(c, files, pid)
+	if err == nil {
+		err = d.lend(l)
+	}
+	if err != nil {
+		return false, err
 	}
 	spec, done, err := l.lower(d.low)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer done()
 	birth := -1
@@ -34,25 +54,18 @@ func (d *nativeDriver) startSupervised(ctx context.Context, c *Container, b *box
 	saved := b.saved
 	saved.Starting = true
 	if err := c.Save(saved); err != nil {
-		return err
+		return false, err
 	}
 	child, process, err := d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
-	if errors.Is(err, supervise.ErrNone) { // it was at its end when it was found, and has launched nothing
-		if _, err = d.supervisor.ensure(ctx); err == nil {
-			child, process, err = d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
-		}
-	}
 	if err == nil {
-		return d.started(ctx, c, b, child, &process)
+		return false, d.started(ctx, c, b, child, &process)
 	}
-	var refused *supervise.Refusal
-	switch {
-	case errors.As(err, &refused):
-		err = fmt.Errorf("%w: %w", ErrInvalid, refused.Err)
-	case errors.Is(err, supervise.ErrGone): // it may have got as far as the clone
-		err = errors.Join(err, d.endAll(context.WithoutCancel(ctx), c.Cgroup))
+	again = errors.Is(err, supervise.ErrNone)
+	if again || errors.Is(err, supervise.ErrLost) { // whoever is there is its child
+		eerr := d.endAll(context.WithoutCancel(ctx), c.Cgroup)
+		again, err = again && eerr == nil, errors.Join(err, eerr)
 	}
-	return errors.Join(err, c.Save(b.saved))
+	return again, errors.Join(invalid(err), c.Save(b.saved))
 }
 
 // endAll ends the processes of a group that stays in use.
@@ -104,9 +117,6 @@ func (d *nativeDriver) Keep(ctx context.Context, c *Container, name string, file
 	if err := d.keeps(); err != nil {
 		return err
 	}
-	if _, err := d.supervisor.ensure(ctx); err != nil {
-		return err
-	}
 	fds := make([]int, len(files))
 	for i, f := range files {
 		if f == nil {
@@ -117,7 +127,15 @@ func (d *nativeDriver) Keep(ctx context.Context, c *Container, name string, file
 			return err
 		}
 	}
-	return invalid(d.supervisor.client.Keep(ctx, c.Spec.ID, name, fds))
+	for again := true; ; again = false {
+		if _, err := d.supervisor.ensure(ctx); err != nil {
+			return err
+		}
+		err := d.supervisor.client.Keep(ctx, c.Spec.ID, name, fds)
+		if !again || !nobody(err) { // or it was at its end, and another one keeps it as well
+			return invalid(err)
+		}
+	}
 }
 
 // Kept gives copies of what was kept.

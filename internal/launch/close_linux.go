@@ -27,6 +27,9 @@ func (p *Program) closeGaps(s *Spec) {
 	if s.Stub != nil {
 		keep = append(keep, s.Stub.fd.Int(), p.report.write.Int())
 	}
+	if s.Ticket != nil {
+		keep = append(keep, s.Ticket.FD)
+	}
 	if p.word != nil {
 		keep = append(keep, p.word.event.Int(), p.word.parent.Int())
 	}
@@ -57,6 +60,9 @@ func (p *Program) needed(s *Spec) int {
 	}
 	if s.Stub != nil {
 		most = max(most, s.Stub.fd.Int(), p.report.write.Int())
+	}
+	if s.Ticket != nil {
+		most = max(most, s.Ticket.FD)
 	}
 	for _, l := range p.layers {
 		most = max(most, l.FD)

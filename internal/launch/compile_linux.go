@@ -252,6 +252,10 @@ func (p *Program) setup(s *Spec) error {
 	if s.Setsid {
 		p.add(unix.SYS_SETSID)
 	}
+	if s.Ticket != nil {
+		p.names = append(p.names, *s.Ticket)
+		p.add(unix.SYS_READ, s.Ticket.FD, make([]byte, 8), 8) // EAGAIN: it has been read
+	}
 	p.holdStub(s)
 	p.files(s.Files)
 	if s.confined() {

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/caisson-run/caisson/internal/testutil"
 )
 
 func TestExplain(t *testing.T) {
@@ -229,4 +231,31 @@ func TestUnmounts(t *testing.T) {
 		var spec *SpecError
 		assert.ErrorAs(t, err, &spec)
 	}
+}
+
+// Either the child has the ticket, or it does not come to its program.
+func TestTicket(t *testing.T) {
+	fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	s := Spec{Args: testutil.ChildArgs(t, "exit", "7"), Ticket: &File{fd, "ticket"}}
+	s.Path = s.Args[0]
+	p, err := Compile(s)
+	require.NoError(t, err)
+	c, err := p.Start(t.Context())
+	require.NoError(t, err)
+	status, err := c.Wait()
+	require.NoError(t, err)
+	assert.Equal(t, 7, status.Code)
+	require.NoError(t, c.PIDFD.Close())
+	_, err = unix.Read(fd, make([]byte, 8))
+	require.ErrorIs(t, err, unix.EAGAIN)
+	_, err = p.Start(t.Context())
+	var step *StepError
+	require.ErrorAs(t, err, &step)
+	assert.Equal(t, fmt.Sprintf("read(%d<ticket>)", fd), step.Step)
+	s.Ticket.FD = -1
+	var bad *SpecError
+	_, err = Compile(s)
+	require.ErrorAs(t, err, &bad)
 }

@@ -71,6 +71,7 @@ var calls = map[uint64]struct {
 	name string
 	args []int
 }{
+	unix.SYS_READ:                    {"read", []int{file}},
 	unix.SYS_WRITE:                   {"write", []int{file, buf}},
 	unix.SYS_OPENAT:                  {"open", []int{-1, str, hex}},
 	unix.SYS_CLOSE:                   {"close", []int{file}},

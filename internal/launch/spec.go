@@ -91,6 +91,11 @@ type Spec struct {
 	Capabilities *Capabilities
 	NoNewPrivs   bool
 
+	// Ticket is an eventfd that does not block, with the count 1. The child reads it
+	// before it takes its Files; if somebody else has, the launch ends there. So who
+	// reads it knows that the program has not run, and will not.
+	Ticket *File
+
 	// Stub is executed first, and executes Path: so that the caller's binary is
 	// not what /proc/self/exe is while Path is looked up. Reaper has the stub stay
 	// as the parent of Path, reaping what is left to it: as the first process of

@@ -109,6 +109,9 @@ func (s *Spec) checkFiles() error {
 	if c := s.Cgroup; c != nil && (c.FD < 0 || c.FD > math.MaxInt32) {
 		return bad("Cgroup", c.FD, errNegative)
 	}
+	if t := s.Ticket; t != nil && (t.FD < 0 || t.FD > math.MaxInt32) {
+		return bad("Ticket", t.FD, errNegative)
+	}
 	if a := s.OOMScoreAdj; a != nil && (*a < -1000 || *a > 1000) {
 		return bad("OOMScoreAdj", *a, errors.New("is not in -1000 to 1000"))
 	}

@@ -107,6 +107,7 @@ func (s *Spec) walk(c *wire.Codec, stub *bool) {
 		}
 	})
 	wire.Truth(c, &s.NoNewPrivs)
+	wire.Maybe(c, &s.Ticket, walkFile)
 	wire.Truth(c, stub)
 	wire.Truth(c, &s.Reaper)
 	wire.Number(c, &s.Scoped)

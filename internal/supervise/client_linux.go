@@ -201,9 +201,6 @@ func (c *Client) mourn(ctx context.Context) {
 // [ErrNone] if it was closed before.
 func (c *conn) roundTrip(m *message) (*message, error) {
 	if err := c.send(m); err != nil {
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			err = fmt.Errorf("%w: %w", ErrNone, err)
-		}
 		return nil, err
 	}
 	reply, fds, err := c.receive()
@@ -218,27 +215,41 @@ func (c *conn) roundTrip(m *message) (*message, error) {
 }
 
 // Launch starts a process as a child of the supervisor. birth is a network namespace
-// that it is to be born in, or -1. An error other than [ErrGone] means that there is
-// no process; the pidfd is the caller's.
+// that it is to be born in, or -1. The pidfd is the caller's.
+//
+// An error other than [ErrLost] means that the program has not run and will not;
+// [ErrNone], that another supervisor may be asked. A child of one that has ended may
+// be on its way to the program all the same, or wait for ever for its id maps.
 func (c *Client) Launch(ctx context.Context, id string, spec *launch.Spec, birth int) (child *launch.Child, p Process, err error) {
-	m := &message{Op: opLaunch, ID: id, FD: birth, OOM: c.oom}
-	if m.Spec, m.Files, err = spec.Marshal(); err != nil {
+	ticket, err := newTicket()
+	if err != nil {
+		return nil, p, err
+	}
+	defer ticket.Close()
+	m, sent := &message{Op: opLaunch, ID: id, FD: birth, OOM: c.oom}, *spec
+	sent.Ticket = &launch.File{FD: ticket.Int(), Path: "ticket"}
+	if m.Spec, m.Files, err = sent.Marshal(); err != nil {
 		return nil, p, &Refusal{err}
 	}
 	conn, reply, err := c.askOn(ctx, m)
 	if conn == nil {
-		return nil, p, err
+		return nil, p, takeBack(ticket, err)
 	}
 	if err != nil {
 		c.put(conn)
 		return nil, p, err
 	}
-	// Until it hears of this, the process is not ours.
-	if err := conn.send(&message{Op: opTaken, ID: id, FD: -1}); err != nil {
+	// Until it hears of this, the process is not ours. If the supervisor has ended
+	// meanwhile, that is as if it had done so a moment later.
+	switch err := conn.send(&message{Op: opTaken, ID: id, FD: -1}); {
+	case err == nil:
+		c.put(conn)
+	case errors.Is(err, ErrNone):
+		_ = conn.close()
+	default:
 		closeAll([]int{reply.FD})
-		return nil, p, errors.Join(ErrGone, err, conn.close())
+		return nil, p, errors.Join(ErrLost, err, conn.close())
 	}
-	c.put(conn)
 	child = &launch.Child{PID: reply.Process.PID, PIDFD: sys.NewFD(reply.FD)}
 	for i := range reply.Degraded {
 		child.Degraded = append(child.Degraded, reply.Degraded[i].error())
@@ -343,7 +354,7 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 	switch {
 	case err == nil:
 		list = reply.Entries
-	case !errors.Is(err, ErrNone):
+	case !errors.Is(err, ErrNone) && !errors.Is(err, ErrGone):
 		return nil, err
 	}
 	exits, err := openExits(c.dir)

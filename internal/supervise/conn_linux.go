@@ -66,7 +66,8 @@ func (c *conn) hungUp() bool {
 	return gone || err != nil
 }
 
-// send sends one message. The descriptors in it stay the caller's.
+// send sends one message. The descriptors in it stay the caller's. It gives
+// [ErrNone] if the other end is closed.
 func (c *conn) send(m *message) error {
 	w := wire.Writer()
 	m.walk(w)
@@ -96,8 +97,11 @@ func (c *conn) send(m *message) error {
 		_, err = unix.SendmsgN(int(fd), data, oob, nil, unix.MSG_NOSIGNAL)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
-	if werr != nil {
+	switch {
+	case werr != nil:
 		return werr
+	case err == unix.EPIPE, err == unix.ECONNRESET:
+		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
 	return os.NewSyscallError("sendmsg", err)
 }

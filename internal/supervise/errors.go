@@ -21,6 +21,9 @@ var (
 	// ErrGone: the supervisor ended while it was being asked. What it had been
 	// asked may have been done.
 	ErrGone = errors.New("the supervisor has ended")
+	// ErrLost: what was to be launched may have run, and may run still, and the
+	// supervisor does not tell.
+	ErrLost = errors.New("the process may have run")
 	// ErrUnknown: it has no such process.
 	ErrUnknown = errors.New("not known to the supervisor")
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // Version is of the protocol.
-const Version = 1
+const Version = 2
 
 // op is what a message is about.
 type op uint8
