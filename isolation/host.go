@@ -291,20 +291,8 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 		return nil, err
 	}
 	defer s.release()
-	for {
-		existing, err := h.enter(s)
-		if err != nil {
-			return nil, err
-		}
-		if existing == s {
-			break
-		}
-		if lives, err := same(ctx, existing); err != nil {
-			return nil, err
-		} else if lives {
-			return existing, nil
-		}
-		h.leave(existing)
+	if existing, err := h.take(ctx, s, same); err != nil || existing != s {
+		return existing, err
 	}
 	if err := s.make(ctx); err != nil {
 		s.gone = true
@@ -317,6 +305,23 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 	}
 	s.note(JournalEntry{Event: event})
 	return s, nil
+}
+
+// take has s be the sandbox of its id, or returns the one that lives on in its
+// place, which same reports.
+func (h *Host) take(ctx context.Context, s *Sandbox, same func(context.Context, *Sandbox) (bool, error)) (*Sandbox, error) {
+	for {
+		existing, err := h.enter(s)
+		if err != nil || existing == s {
+			return existing, err
+		}
+		if lives, err := same(ctx, existing); err != nil {
+			return nil, err
+		} else if lives {
+			return existing, nil
+		}
+		h.leave(existing)
+	}
 }
 
 // Destroy ends every process of the sandbox and leaves nothing of it. An id
@@ -335,9 +340,9 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 func (h *Host) Destroy(ctx context.Context, id string) error {
 	s, err := h.sandbox(ctx, id)
 	if errors.Is(err, ErrNotFound) || IsCorrupt(err) {
-		return wrap("destroy", clip(id), h.destroyCorrupt(ctx, id))
+		s, err = h.destroyCorrupt(ctx, id)
 	}
-	if err != nil {
+	if err != nil || s == nil {
 		return wrap("destroy", clip(id), err)
 	}
 	return s.Destroy(ctx)

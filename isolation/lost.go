@@ -83,19 +83,47 @@ func (h *Host) rewrite(id string, old *record) (found bool, err error) {
 
 // destroyCorrupt ends a sandbox whose record makes no sense: by its id, which is
 // the name of its group, and by the group's mark if there is one. No
-// such record is nil.
-func (h *Host) destroyCorrupt(ctx context.Context, id string) (err error) {
+// such record is nil. One that has been created meanwhile is returned instead.
+func (h *Host) destroyCorrupt(ctx context.Context, id string) (created *Sandbox, err error) {
 	unlock, err := h.lock.operation(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
+	// Whoever creates it waits, or its record would be taken for a corrupt one.
+	native := h.drivers[nativeName]
+	place := newSandbox(h, native, newRecord(Spec{ID: id}, h.boot, time.Now()))
+	if err := place.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer place.release()
+	if existing, err := h.take(ctx, place, lives); err != nil || existing != place {
+		return existing, err
+	}
+	defer h.leave(place)
+	place.gone = true
+	return nil, h.destroyRecord(ctx, native, id)
+}
+
+// lives waits for the changes of s that are under way.
+func lives(ctx context.Context, s *Sandbox) (bool, error) {
+	if err := s.acquire(ctx); err != nil {
+		return false, err
+	}
+	defer s.release()
+	return !s.gone, nil
+}
+
+// destroyRecord is destroyCorrupt of an id that is nobody else's meanwhile.
+func (h *Host) destroyRecord(ctx context.Context, native Driver, id string) error {
 	rec, err := loadRecord(h.dir, id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case rec == nil:
 		return err
+	case err == nil && h.cfg.Shared: // another process has created it since it was looked for
+		return rec.close()
 	case err == nil: // whole, and not taken over: Recovered says why
 		return errors.Join(&StateError{State: StateCreating, Reason: "it could not be taken over when the host was opened"}, rec.close())
 	case !IsCorrupt(err):
@@ -112,7 +140,6 @@ func (h *Host) destroyCorrupt(ctx context.Context, id string) (err error) {
 	}
 	dead := newRecord(spec, h.boot, time.Now())
 	dead.log = rec.log
-	native := h.drivers[nativeName]
 	s := newSandbox(h, native, dead)
 	if err := native.Destroy(ctx, s.c); err != nil {
 		return errors.Join(err, dead.close())

@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 		"net-root":  childNetRoot,
 		"reaper":    childReaper,
 		"trace":     childTrace,
+		"leave":     childLeave,
 		"fill":      childFill,
 		"ordinary":  childOrdinary,
 		"count":     childCount,

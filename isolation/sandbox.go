@@ -93,6 +93,13 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+		// In this order, which is that of Create: two who wait for each other's
+		// would wait for ever.
+		unlock, err := s.host.lock.operation(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		if err := s.acquire(ctx); err != nil {
 			return err
 		}
@@ -100,11 +107,6 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 		if s.gone || s.dead && op != "destroy" {
 			return ErrNotFound
 		}
-		unlock, err := s.host.lock.operation(ctx)
-		if err != nil {
-			return err
-		}
-		defer unlock()
 		if err := s.refresh(); err != nil {
 			return err
 		}
