@@ -34,6 +34,12 @@
 // the rest of [Security] by default; what it asks for and the kernel refused at
 // its start is in [Status].
 //
+// What container runtimes have besides and this package does not: labels and
+// profiles of AppArmor and SELinux, a memory policy, resctrl, and a choice of ids
+// for a user namespace, which is the caller's ([namespaces.MapSubIDs]). Device
+// rules of the group are an option of the limits; what keeps devices out by default
+// is that there are none but the usual ones.
+//
 // # Ordinary users
 //
 // A host need not be root's. An ordinary user's has a state directory of his own and,

@@ -253,6 +253,7 @@ func (s Spec) Protections() []Protection {
 	scopes, why := s.scopes()
 	list = append(list, Protection{"landlock", scopes, why})
 	add("descriptors", true, "closed but for those that are given", "")
+	add("lsm label", false, "", "none is set: the program runs under the agent's")
 	add("core scheduling", s.Process.Scheduling.Core, "asked for; Check says if the kernel cannot", "the spec does not ask for it")
 	return list
 }
