@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// Processes that nobody reaps, as here the test does not before its end, keep no
+// group (fault 26, zombies).
 func TestDestroy(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

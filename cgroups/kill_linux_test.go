@@ -81,6 +81,9 @@ func moveBelow(tb testing.TB, c *Cgroup, name string, pid int) {
 	}
 }
 
+// Nobody in the group gets away: who left his parent and session, forks as fast as
+// he can, is frozen by us or by himself, is stopped, or is in a group that the
+// workload made (faults 20 to 24 and 27).
 func TestKill(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	r := openRoot(t)
@@ -223,7 +226,7 @@ func TestKillInVain(t *testing.T) {
 	require.NoError(t, c.Kill(t.Context()), "it is dying already")
 }
 
-// Killers may overlap, and a group may go away under them.
+// Killers may overlap, and a group may go away under them (fault 28).
 func TestKillRace(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

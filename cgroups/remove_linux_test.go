@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the workload made below goes with the group.
+// What the workload made below goes with the group (fault 27).
 func TestRemoveBelow(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -66,7 +66,7 @@ func TestRemoveOthers(t *testing.T) {
 	}
 }
 
-// Remove kills nobody: it waits, and says who is in the way.
+// Remove kills nobody: it waits, and says who is in the way (fault 26, late exits).
 func TestRemoveBusy(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -134,7 +134,8 @@ func TestRemoveConcurrently(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// Whoever removes the group underneath, everything says so.
+// Whoever removes the group underneath, everything says so; to kill what is gone is
+// a success (fault 28).
 func TestGone(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

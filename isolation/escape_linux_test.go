@@ -223,7 +223,8 @@ func weak(s *isolation.Spec) {
 }
 
 // TestEscape: nothing of this succeeds by default, as root without a user
-// namespace; all of it that can be told apart does where isolation is weakened.
+// namespace; all of it that can be told apart does where isolation is weakened
+// (faults 57, 58 and 62).
 func TestEscape(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)
@@ -308,7 +309,7 @@ func TestEscapeAbstractSocket(t *testing.T) {
 }
 
 // TestEscapeImage: what a hostile image can hold in place of mount points and
-// devices (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579).
+// devices (fault 58, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579).
 func TestEscapeImage(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)
@@ -339,7 +340,7 @@ func TestEscapeImage(t *testing.T) {
 }
 
 // TestEscapeDirectory: a working directory by way of a descriptor of the launch
-// (CVE-2024-21626).
+// (fault 56, CVE-2024-21626).
 func TestEscapeDirectory(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)

@@ -212,7 +212,7 @@ func userOverlay(t *testing.T) bool {
 }
 
 // TestExecEscape: a program inside that begins with "#!/proc/self/exe" runs
-// nothing of the machine's (CVE-2019-5736), and neither does one by descriptor.
+// nothing of the machine's (fault 57, CVE-2019-5736), and neither does one by descriptor.
 func TestExecEscape(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)

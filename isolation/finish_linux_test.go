@@ -88,7 +88,7 @@ func childStat(args []string) int {
 
 // TestDestroyUninterruptible: a process that nothing ends makes Destroy fail by its
 // deadline, with its pid and where it waits; and the sandbox is gone soon after it
-// can be, without another call.
+// can be, without another call (fault 25).
 func TestDestroyUninterruptible(t *testing.T) {
 	testutil.CheckLeaks(t)
 	cfg := config(t)

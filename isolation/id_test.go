@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// An id is a plain word, whatever it is used in (fault 59, path traversal).
 func TestValidateID(t *testing.T) {
 	for _, id := range []string{"a", "web-1", "A.b_c-d", "0", strings.Repeat("x", 64)} {
 		assert.NoError(t, ValidateID(id), id)

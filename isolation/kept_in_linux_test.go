@@ -42,7 +42,7 @@ func childTrace(args []string) int {
 }
 
 // TestDestroyTraced: a process that another one traces dies all the same, and is
-// reaped once the tracer lets it be.
+// reaped once the tracer lets it be (fault 24).
 func TestDestroyTraced(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)
@@ -184,7 +184,8 @@ func TestCoreScheduling(t *testing.T) {
 
 // TestEscapeRace: somebody exchanges mount points in an image for links while
 // sandboxes are made of it (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881,
-// CVE-2021-30465). A start may fail; one that does not has everything in place.
+// CVE-2021-30465). A start may fail; one that does not has everything in place
+// (faults 58 and 62).
 func TestEscapeRace(t *testing.T) {
 	testutil.CheckLeaks(t)
 	h := open(t)

@@ -181,6 +181,8 @@ func TestFromSpec(t *testing.T) {
 	}
 }
 
+// What is no limit, or would be a file of another's, is refused by its name (fault 60,
+// the "unified" map).
 func TestFromSpecRefuses(t *testing.T) {
 	dev := func(major, minor int64) []specs.LinuxThrottleDevice {
 		return []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: major, Minor: minor}, Rate: 1}}

@@ -143,7 +143,7 @@ func TestBucket(t *testing.T) {
 }
 
 // A flood while nobody looks: the newest is kept, the rest is counted, and the disk
-// gets its space back.
+// gets its space back (fault 61, output flooding).
 func TestFlood(t *testing.T) {
 	k := keeper(t)
 	c := Config{Backlog: 4 << 20, MaxSize: 1 << 20, MaxTotal: 4 << 20, Format: Raw}

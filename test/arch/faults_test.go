@@ -10,14 +10,25 @@ import (
 	"testing"
 )
 
-// faults are those of crashes and of the state on disk that a node agent meets, by
-// the numbers that tests call them by.
+// faults are those that a node agent meets, by the numbers that tests call them by:
+// of crashes, of the state on disk, of ending processes, of namespaces and networks,
+// and of security.
 var faults = map[int]string{
 	1: "killed while creating", 2: "killed while updating", 3: "killed while destroying", 4: "killed while recovering",
 	5: "killed together with what supervises", 6: "networks left behind", 7: "collecting what is alive", 8: "reboot",
 	9: "pid reuse", 10: "changed configuration", 11: "unknown orphans", 12: "two agents", 13: "killed while frozen",
 	14: "upgrade and downgrade", 15: "disk full", 16: "truncated, empty or garbage state",
 	17: "state read-only, deleted or symlinked away", 18: "empty lease", 19: "clock jump, huge file, unknown fields and versions",
+
+	20: "double-forked", 21: "fork bomb", 22: "frozen", 23: "frozen below by the workload", 24: "stopped and traced",
+	25: "uninterruptible", 26: "zombies and late exits", 27: "groups of the workload", 28: "killed while ending",
+	29: "destroyed twice, at once and while created", 30: "first process gone", 31: "dying groups",
+
+	50: "thread in the wrong namespace", 51: "interrupted dump", 52: "names and links that collide or vanish",
+	53: "firewall locked, queue there already, module absent", 54: "swapped pin", 55: "no user namespaces",
+
+	56: "descriptors and directory", 57: "the agent's binary", 58: "masked paths, devices and links", 59: "hostile ids",
+	60: "labels as switches", 61: "output flooding", 62: "release_agent, inheritable capabilities, mount races",
 }
 
 // TestFaultsAreTested holds that the comment of some test names each of them: "(fault
