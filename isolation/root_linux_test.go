@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -30,37 +32,45 @@ type seen struct {
 func childLook(args []string) int {
 	found := map[string]seen{}
 	for _, p := range args {
-		var s seen
-		info, err := os.Lstat(p)
-		if err == nil {
-			s.Mode = info.Mode().String()
-			s.Link, _ = os.Readlink(p)
-		}
-		switch {
-		case err != nil:
-		case info.IsDir():
-			entries, _ := os.ReadDir(p)
-			for _, e := range entries {
-				s.Names = append(s.Names, e.Name())
-			}
-			if err := os.Mkdir(p+"/made", 0o755); err != nil {
-				s.Write = err.Error()
-			}
-		default:
-			if info.Mode().IsRegular() {
-				text, _ := os.ReadFile(p)
-				s.Text = string(text)
-			}
-			f, err := os.OpenFile(p, os.O_WRONLY, 0)
-			if err != nil {
-				s.Write = err.Error()
-			}
-			_ = f.Close()
-		}
-		found[p] = s
+		found[p] = look(p)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(found)
 	return 0
+}
+
+// look opens the path once: somebody may exchange what is there.
+func look(p string) (s seen) {
+	f, err := os.OpenFile(p, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	var info os.FileInfo
+	if err == nil {
+		defer f.Close()
+		info, err = f.Stat()
+	} else if info, err = os.Lstat(p); err == nil && (info.IsDir() || info.Mode().IsRegular()) && os.Geteuid() == 0 {
+		return s // it was not there a moment ago
+	}
+	if err != nil {
+		return s
+	}
+	s.Mode = info.Mode().String()
+	s.Link, _ = os.Readlink(p)
+	if info.IsDir() {
+		s.Names, _ = f.Readdirnames(-1)
+		slices.Sort(s.Names)
+		if err := os.Mkdir(p+"/made", 0o755); err != nil {
+			s.Write = err.Error()
+		}
+		return s
+	}
+	if info.Mode().IsRegular() {
+		text, _ := io.ReadAll(f)
+		s.Text = string(text)
+	}
+	w, err := os.OpenFile(p, os.O_WRONLY, 0)
+	if err != nil {
+		s.Write = err.Error()
+	}
+	_ = w.Close()
+	return s
 }
 
 // image is a directory that a root can be made of, with this test binary as its
