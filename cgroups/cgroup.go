@@ -4,6 +4,7 @@ package cgroups
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -168,12 +169,16 @@ func (c *Cgroup) Close() error {
 }
 
 // failed marks err, a failure below n, as [ErrGone] if n's directory was
-// removed.
+// removed. If it was closed meanwhile nobody can say what it was: [os.ErrClosed].
 func (n *node) failed(err error) error {
 	if err == nil || errors.Is(err, ErrGone) || !kernfs.IsGone(err) {
 		return err
 	}
-	if n.gone() {
+	gone, gerr := n.dir.Gone()
+	switch {
+	case errors.Is(gerr, os.ErrClosed):
+		return &FileError{Op: "look for", Path: n.dir.Path(), Err: os.ErrClosed}
+	case gerr == nil && gone:
 		return &goneError{err}
 	}
 	return err

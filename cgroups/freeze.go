@@ -235,7 +235,7 @@ func (n *node) word(file string) (string, error) {
 	b, err := n.dir.ReadFile(file, buf[:])
 	if err != nil {
 		if n.in.v2 && errors.Is(err, syscall.ENOENT) {
-			if e := n.failed(err); errors.Is(e, ErrGone) {
+			if e := n.failed(err); !errors.Is(e, syscall.ENOENT) || errors.Is(e, ErrGone) {
 				return "", e
 			}
 			return "", &UnsupportedError{Feature: file, Reason: "this kernel's groups have no such file", Err: err}

@@ -76,7 +76,7 @@ func (h *held) pressure(f statFile, n *node, p *Pressure, buf *[]byte) (ok bool,
 		return false, nil
 	case errors.Is(err, syscall.ENODEV):
 		// The file of a group that lives is only hidden, by cgroup.pressure.
-		if err = n.failed(err); !errors.Is(err, ErrGone) {
+		if err = n.failed(err); errors.Is(err, syscall.ENODEV) && !errors.Is(err, ErrGone) {
 			h.drop(f, true)
 			return false, nil
 		}

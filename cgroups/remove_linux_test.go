@@ -175,6 +175,10 @@ func TestGone(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 	require.ErrorIs(t, c.Add(t.Context(), s.Process.Pid), os.ErrClosed)
 	require.ErrorIs(t, c.SetLabel("a", "b"), os.ErrClosed)
+	// One that was under way when the group was removed, and found its files gone.
+	err = c.main().failed(&FileError{Op: "read", Err: syscall.ENODEV})
+	require.ErrorIs(t, err, os.ErrClosed)
+	require.NotErrorIs(t, err, syscall.ENODEV)
 }
 
 func TestLabels(t *testing.T) {
