@@ -30,6 +30,7 @@ type Root struct {
 	where       [numControllers]*hierarchy // nil: the controller is in no tree
 	noUnified   error                      // why unified is nil
 	scratch     scratch                    // what measuring reads into
+	updates     sync.Pool                  // of transactions of one group, to be used again
 	budget      budget                     // of descriptors
 	pageSizes   pageSizes
 	pressure    machinePressure

@@ -61,7 +61,11 @@ func weightOfShares(shares uint64) uint16 {
 // inverse, or next to it.
 func sharesOf(w uint16) uint64 {
 	l := (math.Sqrt(125*125+4*612*(math.Log10(float64(w))+7.0/34)) - 125) / 2
-	shares := min(max(uint64(math.Exp2(l)), minShares), maxShares)
+	x := math.Exp2(l)
+	shares := min(max(uint64(x), minShares), maxShares)
+	if part := x - math.Floor(x); part > 1e-6 && part < 1-1e-6 {
+		return shares // no error of the arithmetic is as large
+	}
 	for shares > minShares && weightOfShares(shares) > w {
 		shares--
 	}
@@ -72,19 +76,17 @@ func sharesOf(w uint16) uint64 {
 }
 
 func bandwidthV1(p *planner) (b bandwidth, err error) {
-	for _, f := range []struct {
-		name string
-		to   *uint64
-	}{{quotaV1, &b.quota}, {periodV1, &b.period}} {
-		text, err := p.knob(ControllerCPU, "cpu.max", f.name)
+	var n [2]uint64
+	for i, file := range [...]string{quotaV1, periodV1} {
+		text, err := p.knob(ControllerCPU, "cpu.max", file)
 		if err != nil {
 			return b, err
 		}
-		if *f.to, err = parseAmount(text); err != nil {
+		if n[i], err = parseAmount(text); err != nil {
 			return b, err
 		}
 	}
-	return b, nil
+	return bandwidth{quota: n[0], period: n[1]}, nil
 }
 
 // setBandwidthV1 brings quota and period to their new values. After the first

@@ -3,7 +3,6 @@
 package cgroups
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -230,6 +229,11 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 	if n == nil {
 		return t.unborn(ctl, file)
 	}
+	if f := t.c.knobs.get(n, file); f != nil {
+		if got, err := f.ReadAt(*t.buf); err == nil && got < len(*t.buf) {
+			return t.texts.add((*t.buf)[:got]), nil
+		}
+	}
 	if t.fresh && ctl != ControllerDevices { // v1 gives a new group its parent's devices
 		if text, ok := freshFiles[file]; ok {
 			return text, nil
@@ -251,7 +255,7 @@ func (t *groupTree) read(ctl Controller, file string) (string, error) {
 		defer f.Close()
 	}
 	b, err := read(f, t.buf)
-	return t.texts.add(bytes.TrimSpace(b)), n.failed(err)
+	return t.texts.add(b), n.failed(err)
 }
 
 // relative reads a file of another group; see [tree].
@@ -296,7 +300,14 @@ func (t *groupTree) stalls(p *Pressure) error { return t.c.Pressure(PressureMemo
 // texts holds small strings in few allocations.
 type texts struct{ strings.Builder }
 
+// add keeps b without the white space around it.
 func (t *texts) add(b []byte) string {
+	for len(b) > 0 && b[len(b)-1] <= ' ' {
+		b = b[:len(b)-1]
+	}
+	for len(b) > 0 && b[0] <= ' ' {
+		b = b[1:]
+	}
 	if t.Len()+len(b) > t.Cap() {
 		t.Builder = strings.Builder{}
 		t.Grow(max(128, len(b)))

@@ -22,12 +22,13 @@ type Change struct {
 	Why        string     `json:"why,omitempty"`    // why at all, or why at this place in the order
 	Shrunk     *Shrunk    `json:"shrunk,omitempty"` // how a limit came below the usage, if it had to
 
-	in      tree   // the group's files
-	place   string // the group's path in the controller's tree
-	stage   stage  // when it has its turn
-	passing bool   // a later change is about the same, so want need not hold in the end
-	keeps   bool   // the other file must not change
-	slow    bool   // the kernel reclaims before the write returns
+	in      tree    // the group's files, until the update is done
+	of      *Cgroup // the group, then
+	place   string  // the group's path in the controller's tree
+	stage   stage   // when it has its turn
+	passing bool    // a later change is about the same, so want need not hold in the end
+	keeps   bool    // the other file must not change
+	slow    bool    // the kernel reclaims before the write returns
 	guard   guard
 	undo    []write                  // what brings Old back, in order; none: writing Old
 	check   string                   // the file to read back, if not File
@@ -178,7 +179,11 @@ type planner struct {
 // plan is pure but for reading the groups, which are in the order of their
 // paths: a parent comes before its children.
 func plan(page uint64, groups []group, cfg UpdateConfig) ([]Change, error) {
-	p := &planner{page: page, several: len(groups) > 1, cfg: cfg}
+	return new(planner).plan(page, groups, cfg)
+}
+
+func (p *planner) plan(page uint64, groups []group, cfg UpdateConfig) ([]Change, error) {
+	*p = planner{page: page, several: len(groups) > 1, cfg: cfg}
 	for i := range groups {
 		p.room += groups[i].want.count()
 	}

@@ -19,12 +19,12 @@ func (r Result) Revert() error {
 	changes := slices.Clone(r.Changes)
 	var groups []*Cgroup
 	for i := range changes {
-		t, ok := changes[i].in.(*groupTree)
-		if !ok {
+		c := changes[i].of
+		if c == nil {
 			return &InvalidError{Field: "result", Value: changes[i].Path, Reason: "not from an update by this process"}
 		}
-		if !slices.Contains(groups, t.c) {
-			groups = append(groups, t.c)
+		if !slices.Contains(groups, c) {
+			groups = append(groups, c)
 		}
 	}
 	slices.SortFunc(groups, (*Cgroup).compare)
@@ -37,8 +37,7 @@ func (r Result) Revert() error {
 		return err
 	}
 	for i := range changes {
-		c := changes[i].in.(*groupTree).c
-		changes[i].in = &t.trees[slices.Index(groups, c)]
+		changes[i].in = &t.trees[slices.Index(groups, changes[i].of)]
 	}
 	if _, _, err := undo(changes, len(changes)); err != nil {
 		return fmt.Errorf("revert: %w", err)

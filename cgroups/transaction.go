@@ -72,6 +72,8 @@ type transaction struct {
 	oneWanted [1]GroupResources
 	oneTree   [1]groupTree
 	oneGroup  [1]group
+	planner   planner
+	unbound   bool // nothing that the caller has refers to it any more
 }
 
 // begin checks what is wanted.
@@ -113,7 +115,11 @@ func (c *Cgroup) begin(r Resources) (*transaction, error) {
 }
 
 func (c *Cgroup) beginValid(r Resources) *transaction {
-	t := &transaction{oneWanted: [1]GroupResources{{c, r}}}
+	t, _ := c.root.updates.Get().(*transaction)
+	if t == nil {
+		t = new(transaction)
+	}
+	t.oneWanted[0] = GroupResources{c, r}
 	t.wanted, t.trees, t.groups = t.oneWanted[:], t.oneTree[:], t.oneGroup[:]
 	t.open()
 	return t
@@ -148,10 +154,17 @@ func (t *transaction) end() {
 			t.trees[i].c.updating.give()
 		}
 	}
+	if t.unbound && len(t.trees) == 1 {
+		updates := &t.trees[0].c.root.updates
+		*t = transaction{}
+		updates.Put(t)
+	}
 }
 
 // changes plans.
-func (t *transaction) changes() ([]Change, error) { return plan(pageSize, t.groups, t.cfg) }
+func (t *transaction) changes() ([]Change, error) {
+	return t.planner.plan(pageSize, t.groups, t.cfg)
+}
 
 var pageSize = uint64(os.Getpagesize())
 
@@ -208,6 +221,11 @@ func (t *transaction) update(ctx context.Context) (Result, error) {
 	if err := apply(ctx, changes); err != nil {
 		return Result{}, fmt.Errorf("update of cgroup %s: %w", t.names(), err)
 	}
+	for i := range changes {
+		c := &changes[i]
+		c.of, c.in = c.in.(*groupTree).c, nil
+	}
+	t.unbound = true
 	return Result{Changes: changes}, nil
 }
 
