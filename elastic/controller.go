@@ -128,7 +128,7 @@ func New(f Fleet, cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	return &Controller{
-		cfg: cfg, meter: NewMeter(f), planner: p,
+		cfg: cfg, meter: NewMeter(f, cfg.Policies...), planner: p,
 		monitor: NewMonitor(cfg.Monitor), estimator: NewEstimator(cfg.Estimator),
 		squeezed: make(map[Target]time.Duration),
 	}, nil

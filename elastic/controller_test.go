@@ -84,6 +84,32 @@ func (d *dummy) Freeze(context.Context) error              { d.frozen = true; re
 func (d *dummy) Thaw(context.Context) error                { d.frozen = false; return nil }
 func (d *dummy) Kill(context.Context) error                { d.killed = true; return nil }
 
+// placedFleet is a fleet with cpusets that counts how often it is asked for them.
+type placedFleet struct {
+	fleet
+	asked int
+}
+
+func (f *placedFleet) CPUs() (cgroups.Set, error) {
+	f.asked++
+	return cgroups.SetOf(0, 1), nil
+}
+
+// What no policy decides by is not read.
+func TestMeterReadsWhatPoliciesWant(t *testing.T) {
+	testutil.Require(t, testutil.Linux)
+	for asks, policies := range map[int][]Policy{0: {&CPUSuppress{}}, 1: {&CPUSuppress{}, &CPUConfine{}}} {
+		batch := &dummy{id: "batch", class: BestEffort}
+		batch.limits.CPUSet.CPUs = cgroups.SetOf(1)
+		f := &placedFleet{fleet: fleet{targets: []Target{batch}}}
+		s, err := NewMeter(f, policies...).Read()
+		require.NoError(t, err)
+		assert.Equal(t, asks, f.asked)
+		assert.Equal(t, asks == 0, s.Machine.CPUSet.IsZero())
+		assert.Equal(t, asks == 0, s.Sandboxes[0].CPUSet.IsZero())
+	}
+}
+
 // want makes a policy that wants the same each time.
 func want(cs ...Correction) *scripted {
 	for i := range cs {

@@ -16,6 +16,7 @@ import (
 // that the next has rates. It is not safe for concurrent use.
 type Meter struct {
 	fleet   Fleet
+	placed  bool // whether which CPUs there are matters
 	first   time.Time
 	last    time.Time
 	cpu     time.Duration // of the machine
@@ -30,9 +31,13 @@ type counted struct {
 	now, then *cgroups.Stats // then is nil at first
 }
 
-// NewMeter makes a meter that has measured nothing.
-func NewMeter(f Fleet) *Meter {
-	return &Meter{fleet: f, before: make(map[string]*counted), missing: make(map[string]error)}
+// NewMeter makes a meter that has measured nothing. Which CPUs the machine and best
+// effort have is measured only if one of the policies moves cpuset.cpus.
+func NewMeter(f Fleet, policies ...Policy) *Meter {
+	placed := slices.ContainsFunc(policies, func(p Policy) bool {
+		return slices.ContainsFunc(p.Levers(), func(l Lever) bool { return l.Knob == KnobCPUs })
+	})
+	return &Meter{fleet: f, placed: placed, before: make(map[string]*counted), missing: make(map[string]error)}
 }
 
 // Read measures everything now. A sandbox that cannot be measured is left out,
@@ -107,7 +112,7 @@ func (m *Meter) machine(s *Snapshot) error {
 			s.Machine.Free = min(s.Machine.Free, limit-min(limit, used))
 		}
 	}
-	if p, ok := m.fleet.(Placed); ok {
+	if p, ok := m.fleet.(Placed); ok && m.placed {
 		set, err := p.CPUs()
 		if err != nil && !errors.Is(err, cgroups.ErrNotSupported) {
 			return err

@@ -19,9 +19,9 @@ import (
 )
 
 // TestTriggerIsPrompt has a thread wait for a trigger in ppoll(2), and the engine for
-// another one just like it: the engine's event is there about as soon. They fire in
-// the same look of the kernel, one in a tenth of a window, unless a crossing falls
-// between the two; such rounds tell nothing. CAISSON_NOTICE is how many rounds.
+// another one just like it: who reads the engine's events has them about as soon. They
+// fire in the same look of the kernel, one in a tenth of a window, unless a crossing
+// falls between the two; such rounds tell nothing. CAISSON_NOTICE is how many rounds.
 func TestTriggerIsPrompt(t *testing.T) {
 	testutil.CheckLeaks(t)
 	testutil.Require(t, testutil.Root, testutil.PSI, testutil.SysResource)
@@ -30,7 +30,7 @@ func TestTriggerIsPrompt(t *testing.T) {
 		rounds = n
 	}
 	cg := create(t, openRoot(t), cgroups.ControllerCPU)
-	th := Threshold{Resource: cgroups.PressureCPU, Stall: 200 * ms, Window: time.Second}
+	th := Threshold{Resource: cgroups.PressureCPU, Stall: 100 * ms, Window: 500 * ms}
 	w := watch(t, newEngine(t), WatchConfig{Cgroup: cg, Pressure: []Threshold{th}})
 	raw, err := cg.OpenTrigger(th.Resource, th.trigger())
 	require.NoError(t, err)
@@ -43,10 +43,11 @@ func TestTriggerIsPrompt(t *testing.T) {
 		woken := make(chan time.Time, 1)
 		go func() { woken <- awaitRaw(raw) }()
 		ev := until(t, w, func(p Pressure) bool { return p.Rising })
+		read := time.Now()
 		at := <-woken
 		require.False(t, at.IsZero(), "the raw trigger")
-		if d := ev.Time.Sub(at); ev.Source == Trigger && d < th.Window/20 && d > -th.Window/20 {
-			late = append(late, max(0, d))
+		if d := read.Sub(at); ev.Source == Trigger && d < th.Window/20 && d > -th.Window/20 {
+			late = append(late, d)
 		}
 		update(t, cg, cgroups.Resources{CPU: cgroups.CPU{Max: cgroups.NoQuota()}})
 		until(t, w, func(p Pressure) bool { return !p.Rising })
@@ -57,8 +58,8 @@ func TestTriggerIsPrompt(t *testing.T) {
 		return
 	}
 	slices.Sort(late)
-	t.Logf("in %d of %d rounds the engine's event came after the wake-up in ppoll by %v at the median, %v at most",
-		len(late), rounds, late[len(late)/2], late[len(late)-1])
+	t.Logf("in %d of %d rounds the engine's event was read after the wake-up in ppoll by %v at the median, %v at the p95, %v at most",
+		len(late), rounds, late[len(late)/2], late[len(late)*95/100], late[len(late)-1])
 	assert.Less(t, late[0], testutil.Patience(ms), "at best")
 }
 

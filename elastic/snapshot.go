@@ -29,7 +29,9 @@ type MachineUse struct {
 	CPUs float64 `json:"cpus"` // how many there are for sandboxes
 	CPU  float64 `json:"cpu"`  // how many are busy, with anything
 
-	CPUSet cgroups.Set `json:"cpuset,omitzero"` // which ones sandboxes may use; unset if the fleet is not [Placed]
+	// CPUSet is which ones sandboxes may use. It is unset if the fleet is not
+	// [Placed], and if no policy of the [Meter] moves cpuset.cpus.
+	CPUSet cgroups.Set `json:"cpuset,omitzero"`
 
 	Memory   uint64 `json:"memory"`   // bytes there are, or the limit of a [Bounded] fleet if it is less
 	Free     uint64 `json:"free"`     // bytes of it that can be had without swapping: MemAvailable
@@ -51,7 +53,7 @@ type Use struct {
 	Throttled float64 `json:"throttled,omitempty"` // share of its quota periods that ended throttled
 	System    float64 `json:"system,omitempty"`    // CPUs in use in the kernel, of CPU
 
-	// CPUSet is cpuset.cpus, of best effort in a fleet that is [Placed], and
+	// CPUSet is cpuset.cpus, of best effort where MachineUse.CPUSet is set, and
 	// CPUSetBase what its owner asked for. The default is the parent's.
 	CPUSet     cgroups.Set `json:"cpuset,omitzero"`
 	CPUSetBase cgroups.Set `json:"cpusetBase,omitzero"`

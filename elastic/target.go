@@ -75,7 +75,8 @@ type Bounded interface {
 	Memory() (limit, used uint64, ok bool, err error)
 }
 
-// A Placed fleet has cpusets. A [Meter] asks a Fleet that is one.
+// A Placed fleet has cpusets. A [Meter] whose policies move them asks a Fleet that
+// is one.
 type Placed interface {
 	// CPUs are those that sandboxes may run on. An error that matches
 	// [cgroups.ErrNotSupported] says that there are no cpusets.
