@@ -40,6 +40,7 @@ var workers = map[string]func(args []string) error{
 	"container": container,
 	"soak":      soak,
 	"fleet":     fleet,
+	"pressure":  pressure,
 }
 
 func main() {
@@ -60,7 +61,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "only see that everything works: small heaps, few sandboxes")
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a bar is missed")
 	flag.BoolVar(&o.json, "json", false, "print the rows as JSON")
-	flag.StringVar(&o.only, "only", "", "one table: cycle, container, exec, stat, update, foreign, fleet, notice, network or soak")
+	flag.StringVar(&o.only, "only", "", "one table: cycle, container, exec, stat, update, foreign, fleet, notice, pressure, network or soak")
 	flag.StringVar(&o.rows, "rows", "", "only the contestants whose names match this regular expression, where they are many")
 	flag.Parse()
 	if o.rows != "" {
@@ -100,7 +101,7 @@ func run(ctx context.Context, o options) (err error) {
 		name string
 		run  func(context.Context, *place, options) (*table, error)
 	}{
-		{"cycle", cycleTable}, {"container", containerTable}, {"exec", execTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"notice", noticeTable}, {"network", networkTable}, {"soak", soakTable},
+		{"cycle", cycleTable}, {"container", containerTable}, {"exec", execTable}, {"stat", statTable}, {"update", updateTable}, {"foreign", commandUpdateTable}, {"fleet", fleetTable}, {"notice", noticeTable}, {"pressure", pressureTable}, {"network", networkTable}, {"soak", soakTable},
 	} {
 		if o.only != "" && o.only != section.name {
 			continue
