@@ -160,7 +160,7 @@ func (s *Sandbox) sameContainer(ctx context.Context, existing *Sandbox) (lives b
 	if _, err := existing.driver.Check(ctx, existing.c); errors.Is(err, ErrNotFound) {
 		return false, existing.forget()
 	}
-	if existing.c.Cgroup.ID() != s.c.Cgroup.ID() || !existing.c.record.asked().Equal(s.c.Spec) {
+	if existing.c.Cgroup().ID() != s.c.Cgroup().ID() || !existing.c.record.asked().Equal(s.c.Spec) {
 		return true, ErrExists
 	}
 	return true, nil
@@ -210,7 +210,7 @@ func (s *Sandbox) restore(ctx context.Context) error {
 	if err := s.c.record.add(entry{Update: &back, Was: &was}); err != nil {
 		return err
 	}
-	if _, err := s.c.Cgroup.Update(ctx, back); err != nil {
+	if _, err := s.c.Cgroup().Update(ctx, back); err != nil {
 		return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 	}
 	return nil

@@ -78,13 +78,13 @@ func (d *adoptedDriver) hold(c *Container, t Target) error {
 	c.Private = a
 	err := d.find(c, a, t)
 	if err == nil {
-		a.saved.Places, err = c.Cgroup.Places()
+		a.saved.Places, err = c.Cgroup().Places()
 	}
 	if err == nil {
-		err = d.permit(a.saved.Places, c.Cgroup)
+		err = d.permit(a.saved.Places, c.Cgroup())
 	}
 	if err == nil {
-		a.saved.Found, err = c.Cgroup.Resources()
+		a.saved.Found, err = c.Cgroup().Resources()
 	}
 	if err != nil {
 		return errors.Join(err, d.Release(c))
@@ -94,10 +94,12 @@ func (d *adoptedDriver) hold(c *Container, t Target) error {
 
 func (d *adoptedDriver) find(c *Container, a *adoption, t Target) (err error) {
 	if t.PID == 0 {
-		if c.Cgroup, err = d.root.Adopt(t.Cgroup); err != nil {
+		g, err := d.root.Adopt(t.Cgroup)
+		if err != nil {
 			return err
 		}
-		if populated, err := c.Cgroup.Populated(); populated || err != nil {
+		c.SetCgroup(g)
+		if populated, err := g.Populated(); populated || err != nil {
 			return err
 		}
 		return &InvalidError{Field: "cgroup", Value: clip(t.Cgroup), Reason: "no process is in it"}
@@ -112,9 +114,11 @@ func (d *adoptedDriver) find(c *Container, a *adoption, t Target) (err error) {
 		return err
 	}
 	defer pidfd.Close()
-	if c.Cgroup, err = d.root.AdoptProcess(t.PID); err != nil {
+	g, err := d.root.AdoptProcess(t.PID)
+	if err != nil {
 		return err
 	}
+	c.SetCgroup(g)
 	a.saved.PID = t.PID
 	if a.saved.Since, err = linux.StartTime(t.PID); err != nil {
 		return err
@@ -183,7 +187,7 @@ func (d *adoptedDriver) follow(c *Container, a *adoption) error {
 	err := a.pidfd.Close()
 	a.pid, a.pidfd = 0, nil
 	if err == nil {
-		a.pid, a.pidfd, err = a.next(c.Cgroup)
+		a.pid, a.pidfd, err = a.next(c.Cgroup())
 	}
 	if err == nil && a.pidfd != nil {
 		a.drop, err = d.engine.OnExit(a.pidfd.Int(), func() { _ = d.follow(c, a) }) // kept in a.err
@@ -259,7 +263,8 @@ func (d *adoptedDriver) Recover(_ context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	c.Cgroup, c.Private = g, a
+	c.SetCgroup(g)
+	c.Private = a
 	if err = d.permit(a.saved.Places, g); err == nil {
 		err = d.take(c, a)
 	}
@@ -291,7 +296,7 @@ func (d *adoptedDriver) Release(c *Container) error {
 		a.drop()
 	}
 	err = a.pidfd.Close()
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		return err
 	}
 	if a.taken {
@@ -301,7 +306,7 @@ func (d *adoptedDriver) Release(c *Container) error {
 		}
 		d.mu.Unlock()
 	}
-	return errors.Join(err, c.Cgroup.Close())
+	return errors.Join(err, c.Cgroup().Close())
 }
 
 // Check asks the kernel.
@@ -310,14 +315,14 @@ func (d *adoptedDriver) Check(_ context.Context, c *Container) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	st, err := checkGroup(c.Cgroup)
+	st, err := checkGroup(c.Cgroup())
 	if errors.Is(err, os.ErrClosed) {
 		err = fmt.Errorf("%w: it was released: %w", ErrNotFound, err)
 	}
 	if err != nil {
 		return Status{}, err
 	}
-	populated, err := c.Cgroup.Populated()
+	populated, err := c.Cgroup().Populated()
 	if err != nil {
 		return Status{}, err
 	}
@@ -349,22 +354,24 @@ func (d *adoptedDriver) found(c *Container) (back cgroups.Resources, err error) 
 
 // Plan is what Update would write to the group.
 func (d *adoptedDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, error) {
-	return c.Cgroup.Plan(r)
+	return c.Cgroup().Plan(r)
 }
 
 // Update changes the group.
 func (d *adoptedDriver) Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
-	return c.Cgroup.UpdateWith(ctx, r, cfg)
+	return c.Cgroup().UpdateWith(ctx, r, cfg)
 }
 
 // Stat measures the group.
-func (d *adoptedDriver) Stat(c *Container, s *cgroups.Stats) error { return c.Cgroup.Stat(s) }
+func (d *adoptedDriver) Stat(c *Container, s *cgroups.Stats) error { return c.Cgroup().Stat(s) }
 
 // Freeze stops every process of the group.
-func (d *adoptedDriver) Freeze(ctx context.Context, c *Container) error { return c.Cgroup.Freeze(ctx) }
+func (d *adoptedDriver) Freeze(ctx context.Context, c *Container) error {
+	return c.Cgroup().Freeze(ctx)
+}
 
 // Thaw lets them go on.
-func (d *adoptedDriver) Thaw(ctx context.Context, c *Container) error { return c.Cgroup.Thaw(ctx) }
+func (d *adoptedDriver) Thaw(ctx context.Context, c *Container) error { return c.Cgroup().Thaw(ctx) }
 
 // Watch merges the group's events with the end of the container's last process.
 // Pressure that the kernel does not count for the container is told first, and
@@ -383,7 +390,7 @@ func (d *adoptedDriver) Watch(ctx context.Context, c *Container, pressure []elas
 		var counted []elastic.Threshold
 		for _, t := range pressure {
 			var p cgroups.Pressure
-			err := c.Cgroup.Pressure(t.Resource, &p)
+			err := c.Cgroup().Pressure(t.Resource, &p)
 			if !errors.Is(err, ErrNotSupported) {
 				counted = append(counted, t)
 				continue
@@ -392,14 +399,14 @@ func (d *adoptedDriver) Watch(ctx context.Context, c *Container, pressure []elas
 				return
 			}
 		}
-		watchGroup(ctx, d.engine, c, counted, ended, a.last, yield)
+		watchGroup(ctx, d.engine, c, c.Cgroup(), counted, ended, a.last, yield)
 	}
 }
 
 // awaken returns what is closed at the end of the container, which has a new
 // life if its owner put processes into the group again.
 func (d *adoptedDriver) awaken(c *Container, a *adoption) (ended <-chan struct{}, err error) {
-	populated, err := c.Cgroup.Populated()
+	populated, err := c.Cgroup().Populated()
 	a.mu.Lock()
 	again := err == nil && populated && !a.at.IsZero() && !a.freed
 	if again {

@@ -115,7 +115,7 @@ func (s *Sandbox) relayer(ctx context.Context, op string, change func(layers, ti
 // relay is relayer for who has his turn.
 func (s *Sandbox) relay(ctx context.Context, op string, change func(layers, time.Time) (layers, error)) (result cgroups.Result, err error) {
 	d, ok := s.driver.(Updater)
-	if !ok || s.c.Cgroup == nil {
+	if !ok || s.c.Cgroup() == nil {
 		return result, s.lacks(op)
 	}
 	before := s.layers()
@@ -182,7 +182,7 @@ func (s *Sandbox) remember(l *layers, names []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	now, err := s.c.Cgroup.Resources()
+	now, err := s.c.Cgroup().Resources()
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package isolation
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"syscall"
 
@@ -11,19 +12,113 @@ import (
 	"github.com/caisson-run/caisson/elastic"
 )
 
-// GroupStatus is what Container.Cgroup tells of a container, for the Check of a
+// GroupPath is where the container's group belongs, relative to each hierarchy's
+// top: below the host's Parent, and with others of its class where they are kept
+// together; empty on a host without groups.
+func (c *Container) GroupPath() string {
+	if c.groups.can() != nil {
+		return ""
+	}
+	return c.groups.path(c)
+}
+
+// MakeGroup makes the container's group, at GroupPath, with the limits r and those of
+// its class, whole or not at all, for drivers that have their containers in it. What
+// this machine lacks of the class is missing. A group that the container had before is
+// closed; it has to be gone.
+//
+// It fails with [ErrNotSupported] on a host without groups.
+func (c *Container) MakeGroup(ctx context.Context, r cgroups.Resources) (missing []string, err error) {
+	if err := c.groups.can(); err != nil {
+		return nil, err
+	}
+	g, err := c.groups.root.CreateWith(ctx, c.GroupPath(), c.Spec.Controllers, r)
+	if err != nil {
+		return nil, err
+	}
+	before := c.Cgroup()
+	c.SetCgroup(g)
+	if missing, err = c.groups.settle(ctx, c, g); err != nil {
+		err = errors.Join(err, c.RemoveGroup(context.WithoutCancel(ctx)))
+		c.SetCgroup(before)
+		return nil, errors.Join(err, g.Close())
+	}
+	if before != nil {
+		err = before.Close()
+	}
+	return missing, err
+}
+
+// OpenGroup finds the group that MakeGroup has made, in an earlier process for
+// instance. None is an error that matches [ErrNotFound].
+func (c *Container) OpenGroup() error {
+	if err := c.groups.can(); err != nil {
+		return err
+	}
+	return c.groups.open(c)
+}
+
+// UpdateGroup changes the limits of the group that MakeGroup has made: all of them or
+// nothing.
+func (c *Container) UpdateGroup(ctx context.Context, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
+	result, err := c.Cgroup().UpdateWith(ctx, r, cfg)
+	if err != nil {
+		return result, err
+	}
+	if err := c.groups.Update(ctx, c, r); err != nil {
+		return cgroups.Result{}, errors.Join(err, result.Revert())
+	}
+	return result, nil
+}
+
+// RemoveGroup ends every process in the group and removes it. One that is gone, or was
+// never made or opened, is nil.
+func (c *Container) RemoveGroup(ctx context.Context) error {
+	if c.Cgroup() == nil {
+		return nil
+	}
+	if err := c.Cgroup().Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
+		return err
+	}
+	if promises(c.Spec.Resources) {
+		return c.groups.parent.promise(ctx)
+	}
+	return nil
+}
+
+// GroupStatus is what [Container.Cgroup] tells of a container, for the Check of a
 // driver that sets it: processes, whether they are frozen, the path. A group that
 // is gone is an error that matches [ErrNotFound].
-func (c *Container) GroupStatus() (Status, error) { return checkGroup(c.Cgroup) }
+func (c *Container) GroupStatus() (Status, error) { return checkGroup(c.Cgroup()) }
 
-// GroupEvents is a Watch for drivers that set Container.Cgroup: the events of the
-// group, drift included, until ended is closed, and then last as the last one.
+// GroupEvents is a Watch for drivers that set [Container.Cgroup]: the events of the
+// group, drift included, until ended is closed, and then last as the last one. It goes
+// on with the group that a start which failed has made in the place of another.
 func (c *Container) GroupEvents(ctx context.Context, engine *elastic.Engine, pressure []elastic.Threshold,
 	ended <-chan struct{}, last func() Event,
 ) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		watchGroup(ctx, engine, c, pressure, ended, func() (Event, error) { return last(), nil }, yield)
+		for g := c.Cgroup(); ; {
+			replaced := false
+			watchGroup(ctx, engine, c, g, pressure, ended, func() (Event, error) { return last(), nil }, func(ev Event, err error) bool {
+				if _, gone := ev.(Gone); gone && err == nil {
+					replaced = c.replaced(ctx, g)
+					return !replaced && yield(ev, err)
+				}
+				return yield(ev, err)
+			})
+			if !replaced {
+				return
+			}
+			g = c.Cgroup()
+		}
 	}
+}
+
+// replaced reports whether the container has another group than g, which is gone, once
+// no change of it is under way.
+func (c *Container) replaced(ctx context.Context, g *cgroups.Cgroup) bool {
+	return c.settled(ctx) == nil && c.Cgroup() != g
 }
 
 // GroupExit is st with what follows from it, the code of a signal, and with what the
@@ -35,7 +130,7 @@ func (c *Container) GroupExit(st ExitStatus) ExitStatus {
 	// Only a kill can have been for lack of memory; an unknown end too.
 	if !st.Known || st.Signal == int(syscall.SIGKILL) {
 		var ev cgroups.Events
-		if c.Cgroup != nil && c.Cgroup.Events(&ev) == nil {
+		if c.Cgroup() != nil && c.Cgroup().Events(&ev) == nil {
 			kills, _ := ev.Memory.OOMKill.Value()
 			st.OOM = kills > 0
 		}

@@ -64,7 +64,7 @@ type watching struct {
 
 // watchDrift has w told of drift until end is called.
 func (s *Sandbox) watchDrift(w *elastic.Watch) (end func()) {
-	g := s.c.Cgroup
+	g := s.c.Cgroup()
 	if _, ok := s.driver.(Updater); !ok || g == nil {
 		return func() {}
 	}
@@ -133,7 +133,7 @@ func (s *Sandbox) lookForDrift(alone bool) ([]cgroups.Drift, uint64, error) {
 	if err != nil && !(alone && errors.Is(err, errBusy)) {
 		return nil, 0, err
 	}
-	found, err := s.c.Cgroup.Drift(wanted)
+	found, err := s.c.Cgroup().Drift(wanted)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -187,7 +187,7 @@ func (s *Sandbox) acceptDrift(ctx context.Context) error {
 		if err != nil || len(drifted) == 0 {
 			return err
 		}
-		now, err := s.c.Cgroup.Resources()
+		now, err := s.c.Cgroup().Resources()
 		if err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (s *Sandbox) drifted() (wanted cgroups.Resources, names []string, err error
 	if err != nil && !errors.Is(err, errBusy) { // it is our turn
 		return wanted, nil, err
 	}
-	found, err := s.c.Cgroup.Drift(wanted)
+	found, err := s.c.Cgroup().Drift(wanted)
 	for _, d := range found {
 		if !slices.Contains(names, d.Knob) {
 			names = append(names, d.Knob)
@@ -223,7 +223,7 @@ func (s *Sandbox) drifted() (wanted cgroups.Resources, names []string, err error
 // driftNow is for Check: what has drifted, and since when as far as a watch has
 // seen it.
 func (s *Sandbox) driftNow() []Drift {
-	if _, ok := s.driver.(Updater); !ok || s.c.Cgroup == nil {
+	if _, ok := s.driver.(Updater); !ok || s.c.Cgroup() == nil {
 		return nil
 	}
 	s.watching.mu.Lock()

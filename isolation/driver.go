@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"iter"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -98,11 +99,6 @@ type Container struct {
 	// Drivers read it.
 	Spec Spec
 
-	// Cgroup is the sandbox's group, once the native driver's cgroup
-	// isolator has prepared it; isolators that follow may use it. Other
-	// drivers may leave it nil.
-	Cgroup *cgroups.Cgroup
-
 	// Network is the sandbox's network, once the native driver's network
 	// isolator has prepared it; nil where the spec asks for none.
 	Network *netns.Attachment
@@ -112,14 +108,28 @@ type Container struct {
 	// Private is the driver's own, for as long as this process lives.
 	Private any
 
+	groups  *cgroupIsolator // the host's
+	group   atomic.Pointer[cgroups.Cgroup]
 	record  *record
 	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
 	ended   func(ExitStatus)                  // by the host, for its journal
+	settled func(context.Context) error       // by the host: waits until no change is under way
 	// groupless says that its group could not be made, so that there is none of it.
 	groupless bool
 
 	missing []string // what was asked for with leave to do without, and could not be had
 }
+
+// Cgroup is the sandbox's group: nil until it is made or found, which the native
+// driver's cgroup isolator does before those that follow it, and where a driver has
+// none. It may be called beside anything, and be another group the next time: a
+// start that failed may have taken it away. The sandbox closes it.
+func (c *Container) Cgroup() *cgroups.Cgroup { return c.group.Load() }
+
+// SetCgroup is for the driver that has made or found the group. A group that it
+// replaces is the caller's to close: whoever uses that meanwhile is told that it is
+// gone.
+func (c *Container) SetCgroup(g *cgroups.Cgroup) { c.group.Store(g) }
 
 // Save keeps v, as JSON, for a later Recover: one appended line. If it fails,
 // what was saved before still holds.

@@ -178,10 +178,10 @@ func nothing(context.Context, *Container) error { return nil }
 // polite is a Destroy that believes in SIGTERM.
 func polite(f *faulty) {
 	f.destroy = func(_ context.Context, c *Container) error {
-		if c.Cgroup == nil {
+		if c.Cgroup() == nil {
 			return nil
 		}
-		pids, err := c.Cgroup.AllProcs()
+		pids, err := c.Cgroup().AllProcs()
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGTERM)
 		}
@@ -197,7 +197,7 @@ func single(f *faulty, firstOnly bool) {
 		return f.nativeDriver.Create(ctx, c)
 	}
 	f.destroy = func(ctx context.Context, c *Container) error {
-		pids, err := c.Cgroup.AllProcs()
+		pids, err := c.Cgroup().AllProcs()
 		if firstOnly {
 			pids = []int{boxOf(c).saved.PID}
 		}
@@ -319,7 +319,7 @@ var faults = map[string]func(f *faulty){
 	"destroy-forking":       func(f *faulty) { single(f, false) },
 	"destroy-frozen": func(f *faulty) { // it has time
 		f.destroy = func(ctx context.Context, c *Container) error {
-			if frozen, err := c.Cgroup.Frozen(); err == nil && frozen {
+			if frozen, err := c.Cgroup().Frozen(); err == nil && frozen {
 				return nil
 			}
 			return f.nativeDriver.Destroy(ctx, c)
@@ -421,7 +421,7 @@ var faults = map[string]func(f *faulty){
 		f.recover = func(ctx context.Context, c *Container) error {
 			err := f.nativeDriver.Recover(ctx, c)
 			if err == nil {
-				_, err = c.Cgroup.Update(ctx, cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(100)}})
+				_, err = c.Cgroup().Update(ctx, cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(100)}})
 			}
 			return err
 		}

@@ -30,7 +30,7 @@ func (h *Host) Targets() iter.Seq[elastic.Target] {
 		for s := range h.Sandboxes(nil) {
 			_, measured := s.driver.(Statter)
 			_, updated := s.driver.(Updater)
-			if s.c.Cgroup != nil && measured && updated && !yield(s) {
+			if s.c.Cgroup() != nil && measured && updated && !yield(s) {
 				return
 			}
 		}
@@ -120,29 +120,29 @@ func (s *Sandbox) Squeeze(ctx context.Context, r cgroups.Resources) error {
 // Limits are those that hold now, read from the kernel: of the named controllers,
 // or of all if none is named.
 func (s *Sandbox) Limits(of ...cgroups.Controller) (cgroups.Resources, error) {
-	if s.c.Cgroup == nil {
+	if s.c.Cgroup() == nil {
 		return cgroups.Resources{}, wrap("read limits", s.id, s.lacks("a group"))
 	}
-	r, err := s.c.Cgroup.Resources(of...)
+	r, err := s.c.Cgroup().Resources(of...)
 	return r, wrap("read limits", s.id, err)
 }
 
 // Reclaim takes up to n bytes of memory from the sandbox that it does not use now.
 // Having less to take is no error. See [cgroups.Cgroup.Reclaim].
 func (s *Sandbox) Reclaim(ctx context.Context, n uint64) error {
-	if s.c.Cgroup == nil {
+	if s.c.Cgroup() == nil {
 		return wrap("reclaim", s.id, s.lacks("a group"))
 	}
-	_, err := s.c.Cgroup.Reclaim(ctx, n)
+	_, err := s.c.Cgroup().Reclaim(ctx, n)
 	return wrap("reclaim", s.id, err)
 }
 
 // Frozen reports whether all processes stand still.
 func (s *Sandbox) Frozen() (bool, error) {
-	if s.c.Cgroup == nil {
+	if s.c.Cgroup() == nil {
 		return false, wrap("look whether frozen", s.id, s.lacks("a group"))
 	}
-	frozen, err := s.c.Cgroup.Frozen()
+	frozen, err := s.c.Cgroup().Frozen()
 	return frozen, wrap("look whether frozen", s.id, err)
 }
 
@@ -153,7 +153,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		if u, ok := s.driver.(ungroupedDriver); ok {
 			return s.noted("kill", u.d.killFirst(ctx, s.c))
 		}
-		if s.c.Cgroup == nil {
+		if s.c.Cgroup() == nil {
 			return s.lacks("kill")
 		}
 		intent := entry{Act: actKill}
@@ -161,7 +161,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		if was, err := s.was(cgroups.Resources{PIDs: cgroups.PIDs{Max: cgroups.Count(0)}}); err == nil && !was.IsZero() {
 			intent.Was = &was
 		}
-		return s.noted("kill", s.during(intent, func() error { return s.c.Cgroup.Kill(ctx) }))
+		return s.noted("kill", s.during(intent, func() error { return s.c.Cgroup().Kill(ctx) }))
 	})
 }
 

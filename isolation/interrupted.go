@@ -33,10 +33,10 @@ func (s *Sandbox) was(r cgroups.Resources) (was cgroups.Resources, err error) {
 			open = append(open, name)
 		}
 	}
-	if len(open) == 0 || s.c.Cgroup == nil {
+	if len(open) == 0 || s.c.Cgroup() == nil {
 		return was, nil
 	}
-	now, err := s.c.Cgroup.Resources(r.Controllers().List()...)
+	now, err := s.c.Cgroup().Resources(r.Controllers().List()...)
 	if err != nil {
 		return was, err
 	}
@@ -171,10 +171,10 @@ func (s *Sandbox) finishAct(ctx context.Context) (did string, err error) {
 
 // killOn finishes a kill, which may have left the group without a right to fork.
 func (s *Sandbox) killOn(ctx context.Context) error {
-	if s.c.Cgroup == nil {
+	if s.c.Cgroup() == nil {
 		return s.lacks("kill")
 	}
-	if err := s.c.Cgroup.Kill(ctx); err != nil {
+	if err := s.c.Cgroup().Kill(ctx); err != nil {
 		return err
 	}
 	d, ok := s.driver.(Updater)

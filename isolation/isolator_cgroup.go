@@ -15,11 +15,20 @@ import (
 // cgroupIsolator owns the sandbox's group: it is prepared first and cleaned up
 // last, and ends the processes on the way.
 type cgroupIsolator struct {
-	root   *cgroups.Root
-	parent *parent
+	root    *cgroups.Root
+	parent  *parent // nil: the host works without groups
+	lacking error   // why
 }
 
 func (*cgroupIsolator) Name() string { return "cgroup" }
+
+// can is an error where the host works without groups.
+func (i *cgroupIsolator) can() error {
+	if i.parent == nil {
+		return &UnsupportedError{Feature: "group", Reason: "the host works without groups", Err: i.lacking}
+	}
+	return nil
+}
 
 func (i *cgroupIsolator) path(c *Container) string {
 	return i.parent.path(c.Spec.Class) + "/" + c.Spec.ID
@@ -33,25 +42,31 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 		c.groupless = true // whatever is at the path is somebody else's
 		return err
 	}
-	c.Cgroup = g
+	c.SetCgroup(g)
 	if !later.IsZero() {
 		// What cannot be in force is an error of Create, not of Start.
 		if _, err := g.Plan(later); err != nil {
 			return err
 		}
 	}
+	missing, err := i.settle(ctx, c, g)
+	c.missing = append(c.missing, missing...)
+	return err
+}
+
+// settle gives the group of c what its class comes with, unless all of the class have
+// that together, and has what it is promised count above it. It returns what the machine
+// lacks of the class.
+func (i *cgroupIsolator) settle(ctx context.Context, c *Container, g *cgroups.Cgroup) (missing []string, err error) {
 	if promises(c.Spec.Resources) {
 		if err := i.parent.promise(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if class := c.Spec.Class; class.Together() {
-		c.missing = append(c.missing, i.parent.missing[class]...)
-		return nil
+		return i.parent.missing[class], nil
 	}
-	missing, err := rank(ctx, g, c.Spec.Class, c.Spec.Resources)
-	c.missing = append(c.missing, missing...)
-	return err
+	return rank(ctx, g, c.Spec.Class, c.Spec.Resources)
 }
 
 // rank gives a group what a class comes with, where asked does not say otherwise
@@ -100,7 +115,7 @@ func (i *cgroupIsolator) Update(ctx context.Context, _ *Container, r cgroups.Res
 
 // Launch has the process born in the group.
 func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
-	join, err := c.Cgroup.JoinFrom(l.from)
+	join, err := c.Cgroup().JoinFrom(l.from)
 	if err != nil {
 		return err
 	}
@@ -112,15 +127,17 @@ func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
 // start needs.
 func (i *cgroupIsolator) Started(ctx context.Context, c *Container, _ int) error {
 	if _, later := heldBack(c.Spec.Resources); !later.IsZero() {
-		if _, err := c.Cgroup.Update(ctx, later); err != nil {
+		if _, err := c.Cgroup().Update(ctx, later); err != nil {
 			return err
 		}
 	}
-	return c.Cgroup.CloseJoin()
+	return c.Cgroup().CloseJoin()
 }
 
 // Recover opens the group of an earlier process.
-func (i *cgroupIsolator) Recover(_ context.Context, c *Container) error {
+func (i *cgroupIsolator) Recover(_ context.Context, c *Container) error { return i.open(c) }
+
+func (i *cgroupIsolator) open(c *Container) error {
 	g, err := i.root.Open(i.path(c))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
@@ -129,7 +146,7 @@ func (i *cgroupIsolator) Recover(_ context.Context, c *Container) error {
 		return err
 	}
 	g.Own()
-	c.Cgroup = g
+	c.SetCgroup(g)
 	return nil
 }
 
@@ -138,7 +155,7 @@ func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
 	if c.groupless {
 		return nil
 	}
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		// Made by an earlier process, or not at all.
 		if err := i.Recover(ctx, c); err != nil {
 			if errors.Is(err, ErrNotFound) {
@@ -146,23 +163,17 @@ func (i *cgroupIsolator) Cleanup(ctx context.Context, c *Container) error {
 			}
 			return err
 		}
-		if theirs, err := markedByOther(c.Cgroup, i.parent.scope); theirs || err != nil {
+		if theirs, err := markedByOther(c.Cgroup(), i.parent.scope); theirs || err != nil {
 			return err
 		}
 	}
-	if err := c.Cgroup.Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
-		return err
-	}
-	if promises(c.Spec.Resources) {
-		return i.parent.promise(ctx)
-	}
-	return nil
+	return c.RemoveGroup(ctx)
 }
 
 // Release frees the group's descriptors.
 func (i *cgroupIsolator) Release(c *Container) error {
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		return nil
 	}
-	return c.Cgroup.Close()
+	return c.Cgroup().Close()
 }

@@ -50,11 +50,11 @@ func (m mark) MarshalJSON() ([]byte, error) {
 // mark writes on the group what sandbox it is. Kernels and users that cannot have
 // attributes go without.
 func (d *nativeDriver) mark(c *Container) error {
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Spec.Labels)) {
-		if err := markable(c.Cgroup.SetLabel(labelPrefix+k, c.Spec.Labels[k])); err != nil {
+		if err := markable(c.Cgroup().SetLabel(labelPrefix+k, c.Spec.Labels[k])); err != nil {
 			return err
 		}
 	}
@@ -69,19 +69,19 @@ func (d *nativeDriver) mark(c *Container) error {
 	if err != nil {
 		return err
 	}
-	return markable(c.Cgroup.SetLabel(labelSandbox, string(text)))
+	return markable(c.Cgroup().SetLabel(labelSandbox, string(text)))
 }
 
 // markProcess writes on the group which process is its first.
 func markProcess(c *Container, saved nativeState) error {
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		return nil
 	}
 	text, err := compact.Marshal(saved)
 	if err != nil {
 		return err
 	}
-	return markable(c.Cgroup.SetLabel(labelProcess, string(text)))
+	return markable(c.Cgroup().SetLabel(labelProcess, string(text)))
 }
 
 // markable is err, unless it says that there are no such attributes here, or too
@@ -144,7 +144,7 @@ func parseMark(labels map[string]string, id, host string) (m mark, ok bool) {
 // markedProcess takes over what the group says of a process that the record does
 // not tell of.
 func markedProcess(c *Container, state *nativeState) error {
-	labels, err := c.Cgroup.Labels()
+	labels, err := c.Cgroup().Labels()
 	if err != nil {
 		return markable(err)
 	}

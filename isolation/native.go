@@ -34,6 +34,7 @@ type nativeDriver struct {
 	ungrouped error   // why
 	engine    *elastic.Engine
 	low       *sys.LowFDs
+	groups    *cgroupIsolator
 	network   *networkIsolator
 	logs      *logsIsolator
 	isolators []Isolator
@@ -97,9 +98,10 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []stri
 		return nil, errors.Join(err, d.close())
 	}
 	d.isolators = []Isolator{d.network, d.logs} // first, to be cleaned up when the processes have ended
+	d.groups = &cgroupIsolator{root: d.root, parent: d.parent, lacking: d.ungrouped}
 	if d.parent != nil {
 		d.engine.Above(d.parent.group)
-		d.isolators = append(d.isolators, &cgroupIsolator{root: d.root, parent: d.parent})
+		d.isolators = append(d.isolators, d.groups)
 	}
 	d.isolators = slices.Concat(d.isolators, []Isolator{namespaceIsolator{}, rootIsolator{}, processIsolator{}}, cfg.Isolators)
 	return d, nil
@@ -153,8 +155,8 @@ func (d *nativeDriver) create(ctx context.Context, c *Container) error {
 		}
 	}
 	b := d.newBox()
-	if c.Cgroup != nil {
-		b.saved.Group = c.Cgroup.ID()
+	if c.Cgroup() != nil {
+		b.saved.Group = c.Cgroup().ID()
 	} else if class := c.Spec.Class; class.Limits() != nil {
 		c.missing = append(c.missing, "class "+class.String()+": "+d.ungrouped.Error())
 	}
@@ -195,7 +197,7 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	}
 	saved := b.saved
 	saved.Starting = true
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		l.announce = d.announce(c, saved)
 	}
 	program, closeFiles, err := d.compile(l)
@@ -298,10 +300,10 @@ func (d *nativeDriver) Signal(_ context.Context, c *Container, sig syscall.Signa
 }
 
 // Freeze stops every process of the group.
-func (d *nativeDriver) Freeze(ctx context.Context, c *Container) error { return c.Cgroup.Freeze(ctx) }
+func (d *nativeDriver) Freeze(ctx context.Context, c *Container) error { return c.Cgroup().Freeze(ctx) }
 
 // Thaw lets them go on.
-func (d *nativeDriver) Thaw(ctx context.Context, c *Container) error { return c.Cgroup.Thaw(ctx) }
+func (d *nativeDriver) Thaw(ctx context.Context, c *Container) error { return c.Cgroup().Thaw(ctx) }
 
 // Check asks the kernel.
 func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
@@ -310,9 +312,9 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 		return Status{State: StateCreating}, nil
 	}
 	var st Status
-	if c.Cgroup != nil {
+	if c.Cgroup() != nil {
 		var err error
-		if st, err = checkGroup(c.Cgroup); err != nil {
+		if st, err = checkGroup(c.Cgroup()); err != nil {
 			return Status{}, err
 		}
 	}

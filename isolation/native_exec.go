@@ -27,8 +27,8 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		return nil, &StateError{State: st, Reason: "no process runs"}
 	}
 	// A child in a frozen group would not get as far as execve.
-	if c.Cgroup != nil {
-		if frozen, err := c.Cgroup.Frozen(); err == nil && frozen {
+	if c.Cgroup() != nil {
+		if frozen, err := c.Cgroup().Frozen(); err == nil && frozen {
 			return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
 		}
 	}
@@ -57,12 +57,12 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		spec.Process.Reaper = l.entering.Has(namespaces.PID)
 		l.keepGroups = ownID(spec.Namespaces.GIDMap, os.Getegid())
 	}
-	if c.Cgroup != nil {
-		join, err := c.Cgroup.Join()
+	if c.Cgroup() != nil {
+		join, err := c.Cgroup().Join()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, c.Cgroup.CloseJoin()) }()
+		defer func() { err = errors.Join(err, c.Cgroup().CloseJoin()) }()
 		l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
 	}
 	restore, err := d.noGroupOOM(ctx, c)
@@ -156,11 +156,11 @@ func (d *nativeDriver) noGroupOOM(ctx context.Context, c *Container) (restore fu
 		return func() error { return nil }, nil
 	}
 	off := cgroups.Resources{Memory: cgroups.Memory{OOMGroup: cgroups.Off}}
-	if _, err := c.Cgroup.Update(ctx, off); err != nil {
+	if _, err := c.Cgroup().Update(ctx, off); err != nil {
 		return nil, err
 	}
 	return func() error {
-		_, err := c.Cgroup.Update(context.WithoutCancel(ctx), later)
+		_, err := c.Cgroup().Update(context.WithoutCancel(ctx), later)
 		return err
 	}, nil
 }

@@ -30,7 +30,7 @@ func (d *nativeDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, er
 	if err := whole(c); err != nil {
 		return cgroups.Plan{}, err
 	}
-	return c.Cgroup.Plan(r)
+	return c.Cgroup().Plan(r)
 }
 
 // Update changes the group and then what other isolators make of r; if one of
@@ -43,7 +43,7 @@ func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resou
 	if boxOf(c).state() == StateCreated {
 		now, _ = heldBack(r) // Start sets the rest
 	}
-	result, err := c.Cgroup.UpdateWith(ctx, now, cfg)
+	result, err := c.Cgroup().UpdateWith(ctx, now, cfg)
 	if err != nil {
 		return result, err
 	}
@@ -71,7 +71,7 @@ func (d *nativeDriver) Stat(c *Container, s *cgroups.Stats) error {
 	if err := whole(c); err != nil {
 		return err
 	}
-	return c.Cgroup.Stat(s)
+	return c.Cgroup().Stat(s)
 }
 
 // Watch merges the group's events with the end of the first process.
@@ -92,20 +92,19 @@ func (b *box) exitEvent() Event {
 
 // watchGroup gives the group's events until ended is closed, and then the last
 // one.
-func watchGroup(ctx context.Context, engine *elastic.Engine, c *Container, pressure []elastic.Threshold,
+func watchGroup(ctx context.Context, engine *elastic.Engine, c *Container, g *cgroups.Cgroup, pressure []elastic.Threshold,
 	ended <-chan struct{}, last func() (Event, error), yield func(Event, error) bool,
 ) {
-	g := c.Cgroup
 	has := g.Controllers()
 	w, err := engine.Watch(elastic.WatchConfig{
 		Cgroup: g, Pressure: pressure,
 		Memory: has.Has(cgroups.ControllerMemory), PIDs: has.Has(cgroups.ControllerPIDs),
 	})
 	switch {
-	case errors.Is(err, cgroups.ErrGone), errors.Is(err, fs.ErrNotExist) && isGone(g):
-		yield(Gone{Time: time.Now()}, nil)
+	case errors.Is(err, os.ErrClosed) && c.Cgroup() == g: // destroyed meanwhile, or the host was closed
 		return
-	case errors.Is(err, os.ErrClosed): // destroyed meanwhile, or the host was closed
+	case errors.Is(err, cgroups.ErrGone), errors.Is(err, os.ErrClosed), errors.Is(err, fs.ErrNotExist) && isGone(g):
+		yield(Gone{Time: time.Now()}, nil)
 		return
 	}
 	if err != nil {

@@ -29,7 +29,7 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 			}
 		}
 	}
-	if c.Cgroup == nil {
+	if c.Cgroup() == nil {
 		b.saved.Starting = false // or it would have been announced
 	} else if err := d.inGroup(ctx, c, b); err != nil {
 		return err
@@ -52,8 +52,8 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 	b.pidfd = pidfd
 	// A Start that was cut off may not have come to what is set once the
 	// process runs.
-	if _, later := heldBack(c.Spec.Resources); !later.IsZero() && c.Cgroup != nil {
-		if _, err := c.Cgroup.Update(ctx, later); err != nil {
+	if _, later := heldBack(c.Spec.Resources); !later.IsZero() && c.Cgroup() != nil {
+		if _, err := c.Cgroup().Update(ctx, later); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 func (d *nativeDriver) inGroup(ctx context.Context, c *Container, b *box) error {
 	// Its number is enough, in one boot: where the unified tree is mounted nowhere,
 	// each process's own mount of it may have another device.
-	if c.Cgroup.ID().Ino != b.saved.Group.Ino {
+	if c.Cgroup().ID().Ino != b.saved.Group.Ino {
 		return fmt.Errorf("%w: its group was removed and made again", ErrNotFound)
 	}
 	if b.saved.PID == 0 {
@@ -89,7 +89,7 @@ func (d *nativeDriver) findStarted(ctx context.Context, c *Container, b *box) er
 		b.saved.Starting, b.saved.PID, b.saved.Inode, b.saved.Since = false, p.PID, p.Inode, p.Since
 		return nil
 	}
-	return d.oldest(ctx, c.Cgroup, b)
+	return d.oldest(ctx, c.Cgroup(), b)
 }
 
 // oldest takes the oldest process of the group for the first. One that has not come

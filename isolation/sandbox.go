@@ -43,10 +43,17 @@ type Sandbox struct {
 func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
 	s := &Sandbox{
 		id: rec.first.ID, host: h, driver: d, busy: make(chan struct{}, 1),
-		c: &Container{Spec: rec.spec.Clone(), record: rec},
+		c: &Container{Spec: rec.spec.Clone(), record: rec, groups: h.native.groups},
 	}
 	s.c.watched = s.watchDrift
 	s.c.ended = s.noteExit
+	s.c.settled = func(ctx context.Context) error {
+		err := s.acquire(ctx)
+		if err == nil {
+			s.release()
+		}
+		return err
+	}
 	return s
 }
 
@@ -175,7 +182,7 @@ func (s *Sandbox) Spec() Spec { return s.c.record.current() }
 
 // Cgroup is the sandbox's group, for what this package does not offer; nil
 // where the driver has none. It is the sandbox's: do not close or remove it.
-func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup }
+func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup() }
 
 // Start starts the process. files become its descriptors 0, 1, 2 and so on;
 // missing or nil ones among the first three are /dev/null, and the caller

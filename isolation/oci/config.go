@@ -14,19 +14,12 @@ type Config struct {
 	// made if it is missing. It belongs on a file system that is empty after a
 	// reboot, and is this driver's alone.
 	Root string
-
-	// Parent is the group in which the containers' groups are: the Parent of the
-	// host's Config, which makes it. Empty is "caisson", as there.
-	Parent string
 }
 
 // Validate refuses what [Open] would.
 func (c Config) Validate() error {
 	if !filepath.IsAbs(c.Root) || c.Root != filepath.Clean(c.Root) {
 		return &isolation.InvalidError{Field: "root", Value: c.Root, Reason: "not a clean absolute path"}
-	}
-	if c.Parent != "" && (!filepath.IsLocal(c.Parent) || c.Parent != filepath.Clean(c.Parent) || c.Parent == ".") {
-		return &isolation.InvalidError{Field: "parent", Value: c.Parent, Reason: "not a clean relative path"}
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, at isolationtest.Place) *oci.Driver {
 	t.Helper()
-	d, err := oci.Open(oci.Config{Root: filepath.Join(at.Dir, "libcontainer"), Parent: at.Parent})
+	d, err := oci.Open(oci.Config{Root: filepath.Join(at.Dir, "libcontainer")})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, d.Close())

@@ -27,8 +27,10 @@ type blueprint struct {
 }
 
 // convert says what libcontainer is to make of a spec, or what it cannot do.
-func (d *Driver) convert(s isolation.Spec) (*blueprint, error) {
-	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{CgroupsPath: "/" + d.path(s.ID)})
+func convert(c *isolation.Container) (*blueprint, error) { return convertSpec(c.Spec, c) }
+
+func convertSpec(s isolation.Spec, c *isolation.Container) (*blueprint, error) {
+	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{CgroupsPath: "/" + c.GroupPath()})
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +64,7 @@ func (b *blueprint) lacks(s isolation.Spec, left []runtimespec.Leftover) error {
 	var errs []error
 	for _, l := range left {
 		switch l.Field {
-		case "driver", "controllers", "security.keyring": // seen to here
+		case "driver", "class", "controllers", "security.keyring": // seen to here
 			continue
 		case "security.landlock":
 			if s.Security.Landlock != isolation.On {

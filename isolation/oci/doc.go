@@ -6,7 +6,7 @@
 //
 //	func main() {
 //		oci.Init() // first of all
-//		driver, err := oci.Open(oci.Config{Root: "/run/agent/oci", Parent: "agent"})
+//		driver, err := oci.Open(oci.Config{Root: "/run/agent/oci"})
 //		host, err := isolation.Open(ctx, isolation.Config{
 //			Root: "/run/agent", Parent: "agent",
 //			Drivers: map[string]isolation.Driver{"oci": driver},

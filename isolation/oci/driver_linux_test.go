@@ -156,7 +156,7 @@ func TestAgentKilled(t *testing.T) {
 // agent makes and starts a sandbox, and waits to be killed.
 func agent(args []string) int {
 	ctx := context.Background()
-	d, err := oci.Open(oci.Config{Root: args[0] + "/libcontainer", Parent: args[1]})
+	d, err := oci.Open(oci.Config{Root: args[0] + "/libcontainer"})
 	if err != nil {
 		return 1
 	}

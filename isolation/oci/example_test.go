@@ -14,7 +14,7 @@ import (
 func ExampleOpen() {
 	main := func() error {
 		oci.Init() // first of all, on the main goroutine
-		driver, err := oci.Open(oci.Config{Root: "/run/agent/libcontainer", Parent: "agent"})
+		driver, err := oci.Open(oci.Config{Root: "/run/agent/libcontainer"})
 		if err != nil {
 			return err
 		}

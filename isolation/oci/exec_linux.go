@@ -8,27 +8,27 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 
 	"github.com/opencontainers/runc/libcontainer"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/internal/life"
 )
 
 // Exec has libcontainer start a further process. It knows no contexts: one that
 // ends meanwhile ends the process when libcontainer is done.
 func (d *Driver) Exec(ctx context.Context, c *isolation.Container, p isolation.Process, files []*os.File) (_ *isolation.Exec, err error) {
-	b := boxOf(c)
-	if err := b.in(isolation.StateRunning, noProcess); err != nil {
+	b := life.Of(c)
+	if err := b.Running(); err != nil {
 		return nil, err
 	}
-	if err := holdsFrozen(c); err != nil {
+	if err := b.Thawed(c); err != nil {
 		return nil, err
 	}
 	spec := c.Spec.Clone()
 	spec.Process = p
-	plan, err := d.convert(spec)
+	plan, err := convertSpec(spec, c)
 	if err != nil {
 		return nil, err
 	}
@@ -36,10 +36,12 @@ func (d *Driver) Exec(ctx context.Context, c *isolation.Container, p isolation.P
 	if err != nil {
 		return nil, err
 	}
-	if b.container == nil {
-		if b.container, err = libcontainer.Load(d.cfg.Root, c.Spec.ID); err != nil {
+	lc := made(c)
+	if lc == nil {
+		if lc, err = libcontainer.Load(d.cfg.Root, c.Spec.ID); err != nil {
 			return nil, err
 		}
+		b.Made = lc
 	}
 	restore, err := noGroupOOM(ctx, c)
 	if err != nil {
@@ -50,28 +52,19 @@ func (d *Driver) Exec(ctx context.Context, c *isolation.Container, p isolation.P
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.container.Run(own), done()); err != nil {
+	if err := errors.Join(lc.Run(own), done()); err != nil {
 		return nil, err
 	}
-	pid, err := own.Pid()
+	held, err := d.hold(own)
 	if err != nil {
 		return nil, err
 	}
-	held, err := d.hold(pid, own)
-	if err != nil {
-		return nil, err
+	if err := errors.Join(joinDetached(ctx, c, held.PID), context.Cause(ctx)); err != nil {
+		return nil, errors.Join(err, held.Kill())
 	}
-	if d.root.Detached() {
-		err = c.Cgroup.Add(ctx, pid)
-	}
-	if err = errors.Join(err, context.Cause(ctx)); err != nil {
-		return nil, errors.Join(err, held.kill())
-	}
-	e, ended := isolation.NewExec(pid, held.signal)
-	held.tell(ended)
-	b.mu.Lock()
-	b.execs = append(slices.DeleteFunc(b.execs, func(p *process) bool { return isClosed(p.over) && p.release() == nil }), held)
-	b.mu.Unlock()
+	e, ended := isolation.NewExec(held.PID, held.Signal)
+	held.Tell(ended)
+	b.Add(held)
 	return e, nil
 }
 
@@ -80,7 +73,7 @@ func (d *Driver) Exec(ctx context.Context, c *isolation.Container, p isolation.P
 // kill of the whole group would reach the caller.
 func noGroupOOM(ctx context.Context, c *isolation.Container) (restore func() error, err error) {
 	set := func(ctx context.Context, to cgroups.Switch) error {
-		_, err := c.Cgroup.Update(ctx, cgroups.Resources{Memory: cgroups.Memory{OOMGroup: to}})
+		_, err := c.Cgroup().Update(ctx, cgroups.Resources{Memory: cgroups.Memory{OOMGroup: to}})
 		return err
 	}
 	if c.Spec.Resources.Memory.OOMGroup != cgroups.On {

@@ -15,34 +15,22 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 
-	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/internal/life"
 )
 
 // Start has libcontainer start its init in the group, holds it, and lets it go on
-// to the program.
+// to the program. If that fails, libcontainer removes the group, and another one is
+// made: who holds that of [isolation.Sandbox.Cgroup] has to ask again.
 func (d *Driver) Start(ctx context.Context, c *isolation.Container, files []*os.File) error {
-	b := boxOf(c)
-	if err := b.in(isolation.StateCreated, "its process was started already"); err != nil {
-		return err
-	}
-	if err := holdsFrozen(c); err != nil {
-		return err
-	}
-	intent := b.saved
-	intent.Starting = true
-	if err := c.Save(intent); err != nil {
-		return err
-	}
-	err := d.start(ctx, c, b, files)
-	if err != nil {
-		err = errors.Join(err, d.again(context.WithoutCancel(ctx), c, b))
-	}
-	return err
+	return life.Of(c).Start(ctx, c,
+		func() error { return d.start(ctx, c, files) },
+		func(ctx context.Context) error { return d.again(ctx, c) })
 }
 
-func (d *Driver) start(ctx context.Context, c *isolation.Container, b *box, files []*os.File) error {
-	plan, err := d.convert(c.Spec)
+func (d *Driver) start(ctx context.Context, c *isolation.Container, files []*os.File) error {
+	plan, err := convert(c)
 	if err != nil {
 		return err
 	}
@@ -51,74 +39,70 @@ func (d *Driver) start(ctx context.Context, c *isolation.Container, b *box, file
 		return err
 	}
 	own.Init = true
-	if b.container == nil {
-		if b.container, err = libcontainer.Create(d.cfg.Root, c.Spec.ID, plan.config); err != nil {
+	b, lc := life.Of(c), made(c)
+	if lc == nil {
+		if lc, err = libcontainer.Create(d.cfg.Root, c.Spec.ID, plan.config); err != nil {
 			return err
 		}
+		b.Made = lc
 	}
 	done, err := descriptors(own, files)
 	if err != nil {
 		return err
 	}
-	d.parents.using.RLock()
-	defer d.parents.using.RUnlock()
-	m, err := d.manager(c.Spec.ID)
-	if err == nil {
-		err = d.parents.note(d.path(c.Spec.ID), m.GetPaths())
-	}
-	if err != nil {
+	d.trees.Using.RLock()
+	defer d.trees.Using.RUnlock()
+	if err := d.trees.Note(c.GroupPath()); err != nil {
 		return errors.Join(err, done())
 	}
 	// libcontainer knows no contexts. Without processes it comes to an end.
-	g := c.Cgroup
+	g := c.Cgroup()
 	stop := context.AfterFunc(ctx, func() { _ = g.Kill(context.WithoutCancel(ctx)) })
 	defer stop()
-	if err := errors.Join(b.container.Start(own), done()); err != nil {
+	if err := errors.Join(lc.Start(own), done()); err != nil {
 		return cut(ctx, err)
 	}
-	pid, err := own.Pid()
+	p, err := d.hold(own)
 	if err != nil {
 		return err
 	}
-	p, err := d.hold(pid, own)
-	if err != nil {
-		return err
-	}
-	if err := d.release(ctx, c, b, p); err != nil {
-		return cut(ctx, errors.Join(err, p.kill()))
-	}
-	p.tell(func(st isolation.ExitStatus) { b.exited(c, st) })
-	return nil
-}
-
-// release writes the process down and has it execute the program.
-func (d *Driver) release(ctx context.Context, c *isolation.Container, b *box, p *process) (err error) {
-	saved := b.saved
-	saved.PID, saved.StartedAt = p.pid, time.Now()
-	if saved.Inode, saved.Since, err = linux.Identify(p.pid, p.pidfd.Int()); err != nil {
-		return err
-	}
-	// libcontainer does not know the hierarchy of a detached mount.
-	if d.root.Detached() {
-		if err := c.Cgroup.Add(ctx, p.pid); err != nil {
+	return cut(ctx, b.Run(c, p, func() error {
+		if err := joinDetached(ctx, c, p.PID); err != nil {
 			return err
 		}
+		return openFifo(ctx, filepath.Join(d.dir(c.Spec.ID), fifo), p)
+	}))
+}
+
+// hold takes charge of a process that libcontainer has started.
+func (d *Driver) hold(own *libcontainer.Process) (*life.Process, error) {
+	pid, err := own.Pid()
+	if err != nil {
+		return nil, err
 	}
-	if err := c.Save(saved); err != nil {
-		return err
+	return life.Hold(&d.lives, pid, func() (syscall.WaitStatus, bool) {
+		// What it returns besides is that a status is not 0.
+		ps, _ := own.Wait()
+		if ps == nil {
+			return 0, false
+		}
+		ws, ok := ps.Sys().(syscall.WaitStatus)
+		return ws, ok
+	})
+}
+
+// joinDetached puts a process into the hierarchy of a detached mount, which
+// libcontainer does not know.
+func joinDetached(ctx context.Context, c *isolation.Container, pid int) error {
+	if c.Cgroup().Mode() != cgroups.Legacy {
+		return nil
 	}
-	if err := openFifo(ctx, filepath.Join(d.dir(c.Spec.ID), fifo), p); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.saved, b.first = saved, p
-	b.mu.Unlock()
-	return nil
+	return c.Cgroup().Add(ctx, pid)
 }
 
 // cut names the end of the context as the cause of what came of it.
 func cut(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
@@ -129,7 +113,7 @@ const fifo = "exec.fifo"
 
 // openFifo lets the init go on. libcontainer's own way, Container.Exec, leaves a
 // thread in open(2) for ever if the init dies.
-func openFifo(ctx context.Context, path string, p *process) error {
+func openFifo(ctx context.Context, path string, p *life.Process) error {
 	// Opened for both, it waits for nobody; see fifo(7).
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -142,7 +126,7 @@ func openFifo(ctx context.Context, path string, p *process) error {
 	defer close(over)
 	go func() {
 		select {
-		case <-p.dead:
+		case <-p.Dead():
 			_ = f.SetReadDeadline(time.Unix(1, 0))
 		case <-over:
 		}
@@ -153,23 +137,26 @@ func openFifo(ctx context.Context, path string, p *process) error {
 	return os.Remove(path)
 }
 
-// again makes the sandbox anew after a start that failed: libcontainer has
-// removed its group, and takes a container for started that was once.
-func (d *Driver) again(ctx context.Context, c *isolation.Container, b *box) error {
-	b.container = nil
-	err := d.endGroup(ctx, c)
-	if c.Cgroup != nil {
-		err = errors.Join(err, c.Cgroup.Close())
+// descriptors are those of a process to start; done closes what was opened for it.
+func descriptors(p *libcontainer.Process, files []*os.File) (done func() error, err error) {
+	std := [3]*os.File{}
+	copy(std[:], files)
+	done = func() error { return nil }
+	for i := range std {
+		if std[i] != nil {
+			continue
+		}
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return nil, errors.Join(err, done())
+		}
+		std[i] = null
+		others := done
+		done = func() error { return errors.Join(null.Close(), others()) }
 	}
-	err = errors.Join(err, os.RemoveAll(d.dir(c.Spec.ID)))
-	if err == nil {
-		err = d.makeGroup(ctx, c)
+	p.Stdin, p.Stdout, p.Stderr = std[0], std[1], std[2]
+	if len(files) > 3 {
+		p.ExtraFiles = files[3:]
 	}
-	if err == nil {
-		b.mu.Lock()
-		b.saved.Group = c.Cgroup.ID()
-		b.mu.Unlock()
-		err = c.Save(b.saved)
-	}
-	return err
+	return done, nil
 }

@@ -21,20 +21,21 @@ import (
 )
 
 // without are fields that a sandbox may do without: Check says that it does.
-var without = []string{"class", "controllers", "security.landlock", "root.bare"}
+var without = []string{"controllers", "security.landlock", "root.bare"}
 
 // elsewhere are fields that the driver sees to itself.
-var elsewhere = []string{"driver", "security.keyring"}
+var elsewhere = []string{"driver", "class", "security.keyring"}
 
 // convert makes the configuration. What the sandbox does without is missing; what
 // it cannot do without is an error.
-func (d *Driver) convert(s isolation.Spec) (spec *specs.Spec, missing []string, err error) {
+func (d *Driver) convert(c *isolation.Container) (spec *specs.Spec, missing []string, err error) {
+	s := c.Spec
 	caps, err := ownCapabilities()
 	if err != nil {
 		return nil, nil, err
 	}
 	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{
-		Rootfs: d.rootfs(s.ID), CgroupsPath: "/" + d.path(s.ID), Capabilities: caps,
+		Rootfs: d.rootfs(s.ID), CgroupsPath: "/" + c.GroupPath(), Capabilities: caps,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -79,8 +80,9 @@ func plain(m *specs.Mount) {
 }
 
 // accepts refuses what cannot be, before anything is made.
-func (d *Driver) accepts(ctx context.Context, s isolation.Spec) (missing []string, err error) {
-	spec, missing, err := d.convert(s)
+func (d *Driver) accepts(ctx context.Context, c *isolation.Container) (missing []string, err error) {
+	s := c.Spec
+	spec, missing, err := d.convert(c)
 	if err != nil {
 		return nil, err
 	}
@@ -113,11 +115,12 @@ func (d *Driver) accepts(ctx context.Context, s isolation.Spec) (missing []strin
 
 // makeBundle makes the sandbox's directory, whole or not at all. One that is there
 // is somebody else's.
-func (d *Driver) makeBundle(ctx context.Context, s isolation.Spec) error {
+func (d *Driver) makeBundle(ctx context.Context, c *isolation.Container) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	spec, _, err := d.convert(s)
+	s := c.Spec
+	spec, _, err := d.convert(c)
 	if err != nil {
 		return err
 	}

@@ -24,13 +24,6 @@ type Config struct {
 	// after a reboot. Empty is /run/caisson-oci.
 	Root string
 
-	// Parent is the host's Config.Parent, in which the groups are made; empty is
-	// "caisson", as there.
-	Parent string
-
-	// CgroupMount is the host's. The runtime looks in /sys/fs/cgroup.
-	CgroupMount string
-
 	// Subreaper makes this process one, for good: it becomes the parent of
 	// containers, and of every other process that descends from it and is left by
 	// its own parent, and has to wait for those. See prctl(2),
@@ -40,7 +33,6 @@ type Config struct {
 
 func (c Config) complete() Config {
 	c.Root = cmp.Or(c.Root, "/run/caisson-oci")
-	c.Parent = cmp.Or(c.Parent, "caisson")
 	return c
 }
 

@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 			need(t, runtime)
 			root := image(t)
 			isolationtest.Driver(t, func(t testing.TB, at isolationtest.Place) isolation.Driver {
-				return open(t, config(runtime, at.Dir, at.Parent))
+				return open(t, config(runtime, at.Dir))
 			}, isolationtest.DriverOptions{
 				Program: "/bin/test",
 				Adapt:   func(t testing.TB, s *isolation.Spec) { in(t, root, s) },

@@ -27,8 +27,8 @@
 //
 // What a runtime's configuration has no words for is an [isolation.UnsupportedError]
 // of Create, with the field: a sandbox without a root of its own, a reaper,
-// interfaces of a network, pinning to CPUs, logs, a terminal. Classes only decide
-// about oom_score_adj; Check says so, as it does of Landlock and of controllers.
+// interfaces of a network, pinning to CPUs, logs, a terminal. Landlock by default and
+// the choice of controllers are done without, and Check says so.
 //
 // Whoever can write to the runtime's program or to its state runs as root.
 package ociruntime

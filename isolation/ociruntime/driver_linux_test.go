@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func TestAsNative(t *testing.T) {
 	for _, runtime := range runtimes {
 		t.Run(runtime, func(t *testing.T) {
 			need(t, runtime)
-			h, _ := host(t, func(c *ociruntime.Config) { *c = config(runtime, c.Root, c.Parent) })
+			h, _ := host(t, func(c *ociruntime.Config) { *c = config(runtime, c.Root) })
 			root := image(t)
 			for name, change := range specs {
 				t.Run(name, func(t *testing.T) {
@@ -133,6 +134,65 @@ func TestFailingRuntime(t *testing.T) {
 	}
 }
 
+// Whoever looks at a sandbox while its start fails, and the runtime takes its group
+// away, sees one that was not started, and a watch goes on in the group that follows.
+func TestLookingAtFailingStart(t *testing.T) {
+	need(t, "crun")
+	h, _ := host(t, func(c *ociruntime.Config) { *c = config("crun", c.Root) })
+	root := image(t)
+	s := isolation.Spec{ID: "a", Driver: "oci", Process: isolation.Process{Args: []string{"/bin/late", asNothing}}}
+	in(t, root, &s)
+	box, err := h.Create(deadline(t), s)
+	require.NoError(t, err)
+	before := box.Cgroup().ID()
+
+	ctx, cancel := context.WithCancel(deadline(t))
+	var looking, watching sync.WaitGroup
+	stop := func() { cancel(); looking.Wait() }
+	defer func() { stop(); watching.Wait() }()
+	looking.Go(func() {
+		for ctx.Err() == nil {
+			st, err := box.Check(t.Context())
+			assert.NoError(t, err)
+			assert.Equal(t, isolation.StateCreated, st.State)
+			assert.Zero(t, st.PID)
+			<-time.After(time.Millisecond)
+		}
+	})
+	looking.Go(func() {
+		var st cgroups.Stats
+		for ctx.Err() == nil {
+			if err := box.Stat(&st); err != nil {
+				assert.True(t, errors.Is(err, cgroups.ErrGone) || errors.Is(err, os.ErrClosed), "%v", err)
+			}
+			<-time.After(time.Millisecond)
+		}
+	})
+	events := make(chan isolation.Event, 100)
+	watching.Go(func() {
+		for ev, err := range box.Watch(deadline(t)) {
+			if assert.NoError(t, err) {
+				events <- ev
+			}
+		}
+		close(events)
+	})
+	for range 3 {
+		var failed *ociruntime.RuntimeError
+		require.ErrorAs(t, box.Start(deadline(t)), &failed)
+	}
+	assert.NotEqual(t, before, box.Cgroup().ID())
+	require.NoError(t, os.Symlink("test", filepath.Join(root, "bin/late")))
+	stop()
+	require.NoError(t, box.Start(deadline(t)))
+	last, ok := isolation.Event(nil), false
+	for ev := range events {
+		last, ok = ev, true
+	}
+	require.True(t, ok)
+	assert.IsType(t, isolation.Exited{}, last)
+}
+
 // A runtime that deletes nothing has its work done for it.
 func TestRuntimeThatForgetsNothing(t *testing.T) {
 	need(t, "runc")
@@ -181,7 +241,7 @@ func TestAgentDies(t *testing.T) {
 			require.Error(t, agent.Wait())
 			require.Eventually(t, func() bool { return !hung() }, testutil.Patience(20*time.Second), 10*time.Millisecond, "the runtime lives on")
 
-			cfg := config("runc", filepath.Join(dir, "oci"), parent)
+			cfg := config("runc", filepath.Join(dir, "oci"))
 			h, err := isolation.Open(deadline(t), hostConfig(dir, parent, open(t, cfg)))
 			require.NoError(t, err)
 			require.Len(t, h.Recovered(), 1)
@@ -243,7 +303,7 @@ func BenchmarkLife(b *testing.B) {
 	for _, runtime := range append([]string{""}, runtimes...) {
 		b.Run("by="+cmp.Or(runtime, "native"), func(b *testing.B) {
 			need(b, cmp.Or(runtime, "runc"))
-			h, _ := host(b, func(c *ociruntime.Config) { *c = config(cmp.Or(runtime, "runc"), c.Root, c.Parent) })
+			h, _ := host(b, func(c *ociruntime.Config) { *c = config(cmp.Or(runtime, "runc"), c.Root) })
 			s := isolation.Spec{ID: "a", Process: isolation.Process{Args: []string{"/bin/test", asNothing}}}
 			in(b, image(b), &s)
 			if runtime != "" {

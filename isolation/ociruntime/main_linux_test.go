@@ -81,9 +81,9 @@ func in(t testing.TB, image string, s *isolation.Spec) {
 }
 
 // config is of a driver for the runtime.
-func config(runtime, dir, parent string) ociruntime.Config {
+func config(runtime, dir string) ociruntime.Config {
 	line := foreign.RuntimeCommand(runtime)
-	return ociruntime.Config{Binary: line[0], Args: line[1:], Root: dir, Parent: parent, Subreaper: true}
+	return ociruntime.Config{Binary: line[0], Args: line[1:], Root: dir, Subreaper: true}
 }
 
 // open makes a driver that is closed with the test.
@@ -110,7 +110,7 @@ func host(t testing.TB, change func(*ociruntime.Config)) (h *isolation.Host, cfg
 	testutil.CheckLeaks(t)
 	dir := t.TempDir()
 	parent := testutil.CgroupName(t)
-	cfg = config("runc", filepath.Join(dir, "oci"), parent)
+	cfg = config("runc", filepath.Join(dir, "oci"))
 	change(&cfg)
 	h, err := isolation.Open(deadline(t), hostConfig(dir, parent, open(t, cfg)))
 	require.NoError(t, err)
@@ -137,7 +137,7 @@ func deadline(t testing.TB) context.Context {
 // agent starts a sandbox by a fake runtime of this mode.
 func agent(mode, dir, image string) int {
 	exe, err := os.Executable()
-	cfg := config("runc", filepath.Join(dir, "oci"), filepath.Base(dir))
+	cfg := config("runc", filepath.Join(dir, "oci"))
 	cfg.Binary, cfg.Args = exe, append([]string{asFake, mode, cfg.Binary}, cfg.Args...)
 	var d *ociruntime.Driver
 	if err == nil {
@@ -145,7 +145,7 @@ func agent(mode, dir, image string) int {
 	}
 	var h *isolation.Host
 	if err == nil {
-		h, err = isolation.Open(context.Background(), hostConfig(dir, cfg.Parent, d))
+		h, err = isolation.Open(context.Background(), hostConfig(dir, filepath.Base(dir), d))
 	}
 	var box *isolation.Sandbox
 	if err == nil {

@@ -3,15 +3,12 @@
 package ociruntime
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 func TestNewer(t *testing.T) {
@@ -43,20 +40,4 @@ func FuzzOutput(f *testing.F) {
 		assert.True(t, utf8.ValidString(s))
 		assert.Equal(t, -1, strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }), "%q", s)
 	})
-}
-
-// What is in the list of groups was written down whole.
-func TestTreesForgetATornLine(t *testing.T) {
-	file := filepath.Join(t.TempDir(), madeFile)
-	for text, want := range map[string][]string{
-		"": nil, "/a": nil, "/a\n": {"/a"}, "/a\n/a/b\n/a/b/c": {"/a", "/a/b"},
-	} {
-		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-		trees, err := openTrees(file)
-		require.NoError(t, err)
-		assert.Equal(t, want, trees.made, "%q", text)
-	}
-	gone, err := openTrees(filepath.Join(t.TempDir(), madeFile))
-	require.NoError(t, err)
-	assert.Empty(t, gone.made)
 }

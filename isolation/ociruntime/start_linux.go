@@ -11,12 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
-	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/internal/life"
 )
 
 // Start has the runtime create the container and start it. files become blocking,
@@ -25,71 +24,47 @@ import (
 // what it has to say then to the container's standard error, too. The group is
 // another one then: who holds that of [isolation.Sandbox.Cgroup] has to ask again.
 func (d *Driver) Start(ctx context.Context, c *isolation.Container, files []*os.File) error {
-	b := boxOf(c)
-	if err := b.in(isolation.StateCreated, "its process was started already"); err != nil {
-		return err
-	}
 	for i, f := range files {
 		if f == nil && i >= 3 {
 			return &isolation.InvalidError{Field: "files", Value: strconv.Itoa(i), Reason: "a runtime passes on descriptors without a gap"}
 		}
 	}
-	// A process that is born in a frozen group does not come to its end.
-	if frozen, err := c.Cgroup.Frozen(); frozen {
-		return &isolation.StateError{State: isolation.StateCreated, Reason: "it is frozen: thaw it first"}
-	} else if err != nil && !errors.Is(err, isolation.ErrNotSupported) {
-		return err
-	}
-	before := b.saved
-	now := before
-	now.Starting = true
-	if err := c.Save(now); err != nil {
-		return err
-	}
-	p, err := d.launch(ctx, c, files)
-	if err != nil {
-		return errors.Join(err, d.undo(context.WithoutCancel(ctx), c, b, before))
-	}
-	now.Starting = false
-	now.PID, now.Inode, now.Since, now.StartedAt = p.pid, p.inode, p.since, time.Now()
-	if err = c.Save(now); err == nil {
-		b.mu.Lock()
-		b.saved = now
-		b.mu.Unlock()
-		if err = d.follow(c, b, p); err == nil {
-			return nil
+	b := life.Of(c)
+	return b.Start(ctx, c, func() error {
+		p, err := d.launch(ctx, c, files)
+		if err != nil {
+			return err
 		}
-	} else {
-		err = errors.Join(err, p.pidfd.Close())
-	}
-	return errors.Join(err, d.undo(context.WithoutCancel(ctx), c, b, before))
+		return b.Run(c, p, func() error { return nil })
+	}, func(ctx context.Context) error { return d.undo(ctx, c) })
 }
 
 // launch returns the first process once it runs the program, or is about to.
-func (d *Driver) launch(ctx context.Context, c *isolation.Container, files []*os.File) (p process, err error) {
+func (d *Driver) launch(ctx context.Context, c *isolation.Container, files []*os.File) (*life.Process, error) {
 	if err := context.Cause(ctx); err != nil {
-		return process{}, err
+		return nil, err
 	}
-	d.trees.using.RLock()
-	err = d.trees.note(c.Cgroup.Path())
+	d.trees.Using.RLock()
+	err := d.trees.Note(c.GroupPath())
 	if err == nil {
 		err = d.create(ctx, c, files)
 	}
-	d.trees.using.RUnlock()
+	d.trees.Using.RUnlock()
 	if err != nil {
-		return process{}, err
+		return nil, err
 	}
 	pid, err := d.created(c)
 	if err != nil {
-		return process{}, err
+		return nil, err
 	}
-	if p, err = hold(pid); err != nil {
-		return process{}, err
+	p, err := life.Hold(&d.lives, pid, nil)
+	if err != nil {
+		return nil, err
 	}
 	// Into every tree, since runtimes do without some, and under limits that are
 	// acknowledged, whatever the runtime made of them. No program runs yet.
-	if err = c.Cgroup.Add(ctx, pid); err == nil {
-		_, err = c.Cgroup.Update(ctx, c.Spec.Resources)
+	if err = c.Cgroup().Add(ctx, pid); err == nil {
+		_, err = c.Cgroup().Update(ctx, c.Spec.Resources)
 	}
 	if err == nil {
 		err = d.start(ctx, c.Spec.ID)
@@ -98,7 +73,7 @@ func (d *Driver) launch(ctx context.Context, c *isolation.Container, files []*os
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return process{}, errors.Join(err, p.pidfd.Close())
+		return nil, errors.Join(err, p.Kill())
 	}
 	return p, nil
 }
@@ -170,19 +145,19 @@ func (d *Driver) created(c *isolation.Container) (pid int, err error) {
 		return 0, odd(err)
 	}
 	for line := range strings.Lines(string(groups)) {
-		if strings.HasSuffix(strings.TrimSpace(line), "/"+c.Cgroup.Path()) {
+		if strings.HasSuffix(strings.TrimSpace(line), "/"+c.Cgroup().Path()) {
 			return pid, nil
 		}
 	}
-	return 0, odd(fmt.Errorf("process %d is not in group %s", pid, c.Cgroup.Path()))
+	return 0, odd(fmt.Errorf("process %d is not in group %s", pid, c.Cgroup().Path()))
 }
 
 // undo takes back a start that failed: no process and none of the runtime's state
-// is left, and the group is made again. Runtimes remove it when they fail, and in one
-// that a crun was killed over, another crun fails (1.8, cgroup v2).
-func (d *Driver) undo(ctx context.Context, c *isolation.Container, b *box, before saved) error {
+// is left, and the group goes. Runtimes remove it when they fail, and in one that a
+// crun was killed over, another crun fails (1.8, cgroup v2).
+func (d *Driver) undo(ctx context.Context, c *isolation.Container) error {
 	reap := d.held(c)
-	if err := c.Cgroup.Kill(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
+	if err := life.Kill(ctx, c); err != nil {
 		return err
 	}
 	reap()
@@ -190,31 +165,17 @@ func (d *Driver) undo(ctx context.Context, c *isolation.Container, b *box, befor
 	if err := os.RemoveAll(d.state(c.Spec.ID)); err != nil {
 		return err
 	}
-	b.remake(true)
-	defer b.remake(false)
-	if err := c.Cgroup.Destroy(ctx); err != nil && !errors.Is(err, cgroups.ErrGone) {
-		return err
-	}
-	g, err := d.makeGroup(ctx, c.Spec)
-	if err != nil {
-		return err
-	}
-	before.Group = g.ID()
-	b.mu.Lock()
-	old := c.Cgroup
-	c.Cgroup, b.saved = g, before
-	b.mu.Unlock()
-	if err := old.Close(); err != nil {
-		return err
-	}
-	return errors.Join(b.release(), c.Save(before))
+	return c.RemoveGroup(ctx)
 }
 
 // held holds the processes of a group that is about to be killed: those that a
 // runtime did not live to wait for are a subreaper's.
 func (d *Driver) held(c *isolation.Container) (reap func()) {
+	if c.Cgroup() == nil {
+		return func() {}
+	}
 	var children []*launch.Child
-	if pids, err := c.Cgroup.AllProcs(); err == nil && d.cfg.Subreaper {
+	if pids, err := c.Cgroup().AllProcs(); err == nil && d.cfg.Subreaper {
 		for _, pid := range pids {
 			if pidfd, err := sys.PidfdOpen(pid); err == nil {
 				children = append(children, &launch.Child{PIDFD: pidfd})
@@ -231,59 +192,8 @@ func (d *Driver) held(c *isolation.Container) (reap func()) {
 
 // Recover finds the group and the process of a sandbox that an earlier agent made.
 func (d *Driver) Recover(ctx context.Context, c *isolation.Container) error {
-	b := newBox()
-	if ok, err := c.Saved(&b.saved); err != nil || !ok {
-		return errors.Join(err, fmt.Errorf("%w: nothing was saved of it", isolation.ErrNotFound))
-	}
-	if err := d.openGroup(c); err != nil {
-		return err
-	}
-	starting := b.saved.Starting && b.saved.PID == 0
-	if c.Cgroup == nil && starting { // the runtime removes it when a start fails
-		var err error
-		if c.Cgroup, err = d.makeGroup(ctx, c.Spec); err != nil {
-			return err
-		}
-		b.saved.Group = c.Cgroup.ID()
-	}
-	switch {
-	case c.Cgroup == nil:
-		return fmt.Errorf("%w: its group is gone", isolation.ErrNotFound)
-	case c.Cgroup.ID() != b.saved.Group && !starting:
-		err := c.Cgroup.Close()
-		c.Cgroup = nil
-		return errors.Join(fmt.Errorf("%w: its group was removed and made again", isolation.ErrNotFound), err)
-	}
-	c.Private = b
-	var err error
-	switch {
-	case starting: // it did not live to say how that went
-		b.saved.Starting = false
-		err = d.undo(ctx, c, b, b.saved)
-	case b.saved.Exit != nil:
-		close(b.ended)
-	case b.saved.PID != 0:
-		err = d.takeOver(c, b)
-	}
-	if err != nil {
-		return errors.Join(err, d.Release(c))
-	}
-	return nil
-}
-
-// takeOver holds the first process, or finds that it has ended.
-func (d *Driver) takeOver(c *isolation.Container, b *box) error {
-	p, err := hold(b.saved.PID)
-	if err == nil && (p.inode != b.saved.Inode || p.since != b.saved.Since) {
-		err = errors.Join(os.ErrNotExist, p.pidfd.Close())
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		b.saved.Exit = &isolation.ExitStatus{At: time.Now()}
-		close(b.ended)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return d.follow(c, b, p)
+	return life.Recover(ctx, &d.lives, c, life.Recovery{
+		CutOff: func() bool { return false },
+		Again:  func(ctx context.Context) error { return d.undo(ctx, c) },
+	})
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package ociruntime
+package life
 
 import (
 	"bytes"
@@ -15,29 +15,26 @@ import (
 	"github.com/caisson-run/caisson/internal/parse"
 )
 
-// trees are the hierarchies that a runtime uses and a host does not, such as
-// systemd's own on cgroup v1. In there a runtime makes the groups above a
-// container's, too, and removes none of them. They are written down before, and
-// removed with the last sandbox.
-type trees struct {
+// Trees are the hierarchies that others use and a host does not, such as systemd's
+// own on cgroup v1. In there they make the groups above a container's, too, and remove
+// none of them. Those are written down before, and removed with the last container.
+type Trees struct {
 	file string
 
-	// Starts make what sweep removes, so they hold it for reading.
-	using sync.RWMutex
+	// Starts make what Sweep removes, so they hold it for reading.
+	Using sync.RWMutex
 
 	mu   sync.Mutex
 	made []string // outermost first
 }
 
-// madeFile is the name of the list in Config.Root. No sandbox is called that.
-const madeFile = "_groups"
-
-func openTrees(file string) (*trees, error) {
+// OpenTrees reads the list of groups in file.
+func OpenTrees(file string) (*Trees, error) {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t := &trees{file: file}
+	t := &Trees{file: file}
 	// A line without its end was cut off, before anything was made.
 	if end := bytes.LastIndexByte(text, '\n'); end > 0 {
 		t.made = strings.Split(string(text[:end]), "\n")
@@ -61,8 +58,8 @@ func tops() (list []string, err error) {
 	return list, nil
 }
 
-// note writes down which groups are missing above path.
-func (t *trees) note(path string) error {
+// Note writes down which groups are missing above path.
+func (t *Trees) Note(path string) error {
 	points, err := tops()
 	if err != nil {
 		return err
@@ -94,9 +91,9 @@ func absent(dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// remove removes a container's group where a runtime has left it, and the groups
+// Remove removes a container's group where a runtime has left it, and the groups
 // above that are empty. Those wait for starts that are under way.
-func (t *trees) remove(path string) error {
+func (t *Trees) Remove(path string) error {
 	points, err := tops()
 	if err != nil {
 		return err
@@ -108,10 +105,10 @@ func (t *trees) remove(path string) error {
 			}
 		}
 	}
-	if !t.using.TryLock() {
+	if !t.Using.TryLock() {
 		return nil
 	}
-	defer t.using.Unlock()
+	defer t.Using.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.made) > 0 {
