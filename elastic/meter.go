@@ -19,7 +19,7 @@ type Meter struct {
 	placed  bool // whether which CPUs there are matters
 	first   time.Time
 	last    time.Time
-	cpu     time.Duration // of the machine
+	idle    time.Duration // of the machine's CPUs
 	stalls  [3]cgroups.Pressure
 	before  map[string]*counted
 	missing map[string]error // why a sandbox is not in the last snapshot
@@ -127,12 +127,12 @@ func (m *Meter) machine(s *Snapshot) error {
 		}
 	}
 	if s.Elapsed > 0 {
-		s.Machine.CPU = min(perSecond(m.cpu, cpu.Busy, s.Elapsed), s.Machine.CPUs)
+		s.Machine.CPU = max(0, s.Machine.CPUs-perSecond(m.idle, cpu.Idle, s.Elapsed))
 		s.Machine.Stalls.CPU = stall(m.stalls[0], stalls[0], s.Elapsed, 0)
 		s.Machine.Stalls.Memory = stall(m.stalls[1], stalls[1], s.Elapsed, 0)
 		s.Machine.Stalls.IO = stall(m.stalls[2], stalls[2], s.Elapsed, 0)
 	}
-	m.cpu, m.stalls = cpu.Busy, stalls
+	m.idle, m.stalls = cpu.Idle, stalls
 	return nil
 }
 

@@ -12,8 +12,13 @@ import (
 
 // CPUTimes is the machine's line of /proc/stat.
 type CPUTimes struct {
-	CPUs int           // how many are online
-	Busy time.Duration // time in which they did not idle, summed; steal included
+	CPUs int // how many are online
+
+	// Idle is the time in which they had nothing to do, iowait included, summed.
+	// The kernel measures it where the tick stops in idle (CONFIG_NO_HZ_IDLE),
+	// and the times of work in the same line are sampled by the tick: what is
+	// as periodic as the tick counts there as nothing or as all.
+	Idle time.Duration
 }
 
 // tick is the unit of /proc/stat, USER_HZ, the same on all architectures.
@@ -39,8 +44,8 @@ func ParseCPUTimes(b []byte) (CPUTimes, error) {
 		if !ok || n > uint64(1<<63-1)/uint64(tick)/(last+1) {
 			return CPUTimes{}, bad
 		}
-		if i != idle && i != iowait {
-			t.Busy += time.Duration(n) * tick
+		if i == idle || i == iowait {
+			t.Idle += time.Duration(n) * tick
 		}
 	}
 	for len(rest) > 0 {

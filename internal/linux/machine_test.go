@@ -21,7 +21,7 @@ ctxt 99
 func TestParseCPUTimes(t *testing.T) {
 	got, err := ParseCPUTimes([]byte(procStat))
 	require.NoError(t, err)
-	assert.Equal(t, CPUTimes{CPUs: 2, Busy: (100 + 20 + 30 + 6 + 7 + 8) * 10 * time.Millisecond}, got)
+	assert.Equal(t, CPUTimes{CPUs: 2, Idle: (4000 + 50) * 10 * time.Millisecond}, got)
 	for _, bad := range []string{
 		"", "cpu", "cpu 1 2 3\n", "cpu0 1 2 3 4 5 6 7 8\n", "cpu  1 2 3 4 5 6 7 8\n", "cpu  1 2 3 4 5 6 7 x\ncpu0 1\n",
 		"cpu  1 2 3 4 5 6 7 18446744073709551615\ncpu0 1\n", "cpu  1 2 3 4 5 6 7 8\ncpux 1\n",
@@ -41,7 +41,7 @@ func FuzzParseCPUTimes(f *testing.F) {
 			return
 		}
 		require.Positive(t, c.CPUs)
-		require.GreaterOrEqual(t, c.Busy, time.Duration(0))
+		require.GreaterOrEqual(t, c.Idle, time.Duration(0))
 	})
 }
 
