@@ -25,10 +25,13 @@ import (
 // more use by others counts at once, and less only once it has been clearly less
 // for Settle; CPUs go from a sandbox that leaves them to one that wants more once
 // in Settle at most. The loop with services is that of
-// Heracles (Lo et al., ISCA 2015) with the rates of HyperPilot: a service whose
-// slack is below Hold lets nothing grow, below Shrink it shrinks the allowance in
-// proportion, and a violated target takes it down to Floor for Cooloff. A load
-// above LoadHigh keeps it at Floor until the load is below LoadLow.
+// Heracles (Lo et al., ISCA 2015): a service whose slack is below Hold lets nothing
+// grow, above it the allowance grows by a part of Step, and below Shrink it shrinks
+// in proportion, as HyperPilot's does. A violated target takes a part of it at once, Cut times the share by
+// which it is violated, and again each Settle for which that lasts; nothing grows
+// for Cooloff. Heracles takes all, which a service next to its target pays with all
+// of the batch work for each bad second. A load above LoadHigh keeps the allowance
+// at Floor until the load is below LoadLow.
 //
 // The zero value has the defaults given at each field.
 type CPUSuppress struct {
@@ -44,11 +47,13 @@ type CPUSuppress struct {
 	Rate     float64       // how fast slack becomes growth and want of it shrinkage; 0 is 1
 	LoadHigh float64       // 0 is 0.85
 	LoadLow  float64       // 0 is 0.80
+	Cut      float64       // 0 is 2: a target that is missed by half takes all but Floor
 	Cooloff  time.Duration // 0 is 15 s
 
 	allowance float64       // what latency allows; 0 before the first snapshot
 	overload  bool          // above LoadHigh, and not below LoadLow since
 	until     time.Duration // the end of the cool-off
+	cut       time.Duration // when the allowance was last cut, in the cool-off
 
 	begun   bool
 	others  float64            // what everybody else uses, as far as it counts
@@ -80,7 +85,7 @@ func (p *CPUSuppress) Decide(s *Snapshot) []Correction {
 	others := p.settled(s, max(0, s.Machine.CPU-used))
 	free := cmp.Or(p.Share, 0.65)*cpus - others
 	why := fmt.Sprintf("others use %.2f of %.0f CPUs", others, cpus)
-	bound, reason := p.bear(s, floor)
+	bound, reason := p.bear(s, floor, used)
 	if bound < free {
 		free, why = bound, reason
 	}
@@ -123,8 +128,8 @@ func (p *CPUSuppress) demand(s *Snapshot, u *Use) float64 {
 }
 
 // bear is how many CPUs the services can bear to see used, by their own word;
-// without any that says something, all of them.
-func (p *CPUSuppress) bear(s *Snapshot, floor float64) (cpus float64, why string) {
+// without any that says something, all of them. used is what is used now.
+func (p *CPUSuppress) bear(s *Snapshot, floor, used float64) (cpus float64, why string) {
 	worst, slack := (*Use)(nil), math.Inf(1)
 	load := 0.0
 	for u := range s.running(LatencyCritical) {
@@ -157,14 +162,20 @@ func (p *CPUSuppress) bear(s *Snapshot, floor float64) (cpus float64, why string
 		p.allowance = min(all, p.allowance+step)
 		return all, ""
 	case slack < 0:
+		// What is reported until it has settled is from before the cut.
+		if s.At >= p.until || s.At-p.cut >= p.settle() {
+			p.cut = s.At
+			p.allowance = max(floor, min(p.allowance, used)*(1+cmp.Or(p.Cut, 2)*slack))
+		}
 		p.until = s.At + cmp.Or(p.Cooloff, 15*time.Second)
-		p.allowance = floor
 	case s.At < p.until:
-		p.allowance = floor
 	case slack < shrink:
 		p.allowance = max(floor, p.allowance*(1+rate*(slack-shrink)))
 	case slack >= hold:
-		p.allowance = min(all, p.allowance+min(step, max(floor, p.allowance*rate*slack)))
+		// A whole step where slack is twice Hold, and less the nearer it is to
+		// Hold: not past the target at once.
+		least := cmp.Or(p.Ignore, 0.01) * all
+		p.allowance = min(all, p.allowance+min(step, max(least, step*rate*(slack-hold)/hold)))
 	}
 	return p.allowance, fmt.Sprintf("%s has %v of its %v, slack %.0f%%",
 		worst.ID, worst.Service.Latency, worst.Service.Target, 100*slack)
