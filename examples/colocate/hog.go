@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -18,13 +19,16 @@ import (
 // hogCommand is the first argument that makes this program take memory without end.
 const hogCommand = "hog-memory"
 
-// The trials with a hog: how much memory all sandboxes together have, how fast the
-// hog takes it, and how long a trial is.
+// The trials with a hog: how much memory all sandboxes together have, and how fast
+// the hog takes it. A trial is one cycle of the load, and so is the time alone
+// before it.
 const (
 	hogMemory = 1 << 30
 	hogRate   = 300 << 20 // a second
-	hogTrial  = 4 * time.Second
 )
+
+// slowed is by how much a trial may be slower than alone.
+const slowed = 1.5
 
 // hogMain takes memory at a constant rate, and uses all of it.
 func hogMain(args []string) error {
@@ -49,36 +53,62 @@ func hogMain(args []string) error {
 
 // trial is what one hog did, and what was done about it.
 type trial struct {
-	p99     time.Duration
-	first   elastic.Rung // what was done first; 0 is nothing
-	after   time.Duration
-	killed  uint64 // processes of the hog, by the kernel, for want of memory
-	service uint64 // and of service and client
+	alone    time.Duration // p99 of the time before
+	p99      time.Duration // until the hog is gone
+	requests int
+	first    elastic.Rung // what was done first; 0 is nothing
+	after    time.Duration
+	killed   uint64 // processes of the hog, by the kernel, for want of memory
+	service  uint64 // and of service and client
 }
 
-// hogs has one hog after the other beside the service, and prints what became of
-// them. It fails if the service suffered.
+// hogs has one hog after the other beside the service, and the service alone
+// between them, and prints what became of them. It fails if the service suffered.
 func (s *stage) hogs(ctx context.Context) error {
 	if _, err := s.host.Parent().Update(ctx, cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(hogMemory)}}); err != nil {
 		return err
 	}
-	if _, err := s.measure(ctx, alone); err != nil { // warm up
+	if err := s.wait(ctx, warmUp); err != nil {
 		return err
 	}
-	base, err := s.undisturbed(ctx, alone)
-	if err != nil {
-		return err
-	}
-	limit := quantile(base.latencies, 0.99) * 3 / 2
-	fmt.Printf("alone: p99 %.3f ms; a trial is worse above %.3f\n", milliseconds(quantile(base.latencies, 0.99)), milliseconds(limit))
-	var slow, early, killed int
+	var trials []trial
 	for n := 1; n <= s.o.hogs; n++ {
+		s.take()
+		if err := s.wait(ctx, cycle); err != nil {
+			return err
+		}
+		quiet := quantile(s.take(), 0.99)
 		t, err := s.hog(ctx)
 		if err != nil {
 			return fmt.Errorf("trial %d: %w", n, err)
 		}
-		if t.p99 > limit {
+		t.alone = quiet
+		trials = append(trials, t)
+		what := "nothing was done"
+		if t.first != 0 {
+			what = fmt.Sprintf("%s after %v", t.first, t.after.Round(10*time.Millisecond))
+		}
+		fmt.Printf("trial %2d  p99 %7.3f ms alone, %7.3f beside the hog, of %d requests; %s; the kernel killed %d of the hog, %d of the service\n",
+			n, milliseconds(t.alone), milliseconds(t.p99), t.requests, what, t.killed, t.service)
+	}
+	return verdict(os.Stdout, trials)
+}
+
+// verdict says how many trials went well. A trial is slow against the median of
+// what the service had alone; how often it was as slow alone is said, too.
+func verdict(w io.Writer, trials []trial) error {
+	var quiet []float64
+	for _, t := range trials {
+		quiet = append(quiet, milliseconds(t.alone))
+	}
+	base := median(quiet)
+	var slow, quietSlow, early, killed int
+	for _, t := range trials {
+		if milliseconds(t.p99) > slowed*base {
 			slow++
+		}
+		if milliseconds(t.alone) > slowed*base {
+			quietSlow++
 		}
 		if t.first != 0 && t.killed == 0 {
 			early++
@@ -86,16 +116,11 @@ func (s *stage) hogs(ctx context.Context) error {
 		if t.service > 0 {
 			killed++
 		}
-		what := "nothing was done"
-		if t.first != 0 {
-			what = fmt.Sprintf("%s after %v", t.first, t.after.Round(10*time.Millisecond))
-		}
-		fmt.Printf("trial %2d  p99 %8.3f ms  %s; the kernel killed %d of the hog, %d of the service\n",
-			n, milliseconds(t.p99), what, t.killed, t.service)
 	}
-	fmt.Printf("of %d trials the service was killed in %d and slow in %d; the hog was stopped before anything was killed in %d\n",
-		s.o.hogs, killed, slow, early)
-	if killed > 0 || slow > 0 || early*10 < s.o.hogs*9 {
+	fmt.Fprintf(w, "alone the median p99 is %.3f ms; above %.1f times that were %d of %d trials, and %d of as many without a hog\n",
+		base, slowed, slow, len(trials), quietSlow)
+	fmt.Fprintf(w, "the service was killed in %d; the hog was stopped before anything was killed in %d\n", killed, early)
+	if killed > 0 || slow > 0 || early*10 < len(trials)*9 {
 		return errors.New("the service is not protected")
 	}
 	return nil
@@ -138,12 +163,16 @@ func (s *stage) hog(ctx context.Context) (t trial, err error) {
 		Process: isolation.Process{Args: []string{self, hogCommand}},
 	}, nil)
 	if hog != nil {
-		defer func() { err = errors.Join(err, hog.Destroy(context.WithoutCancel(ctx))) }()
+		defer func() {
+			err = errors.Join(err, hog.Destroy(context.WithoutCancel(ctx)))
+			list := s.take()
+			t.p99, t.requests = quantile(list, 0.99), len(list)
+		}()
 	}
 	if err != nil {
 		return t, err
 	}
-	if err := s.wait(ctx, hogTrial); err != nil {
+	if err := s.wait(ctx, cycle); err != nil {
 		return t, err
 	}
 	select {
@@ -151,7 +180,6 @@ func (s *stage) hog(ctx context.Context) (t trial, err error) {
 		t.after = <-after
 	default:
 	}
-	t.p99 = quantile(s.take(), 0.99)
 	var st cgroups.Stats
 	if err := hog.Stat(&st); err != nil {
 		return t, err

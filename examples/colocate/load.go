@@ -3,18 +3,16 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -28,14 +26,21 @@ type second struct {
 	Latencies []time.Duration `json:"latencies"` // ascending
 }
 
-// loadMain sends requests at a constant rate, whatever the answers do, and
-// measures each from the moment when it was due: a service that stands still makes
-// all that were due meanwhile late, as it does to its users.
+// loadMain sends requests when they are due, whatever the answers do, and measures
+// each from that moment: a service that stands still makes all that were due
+// meanwhile late, as it does to its users.
+//
+// The users are not on the service's machine, so this program must not be felt
+// there. It is one thread that is woken when a request is due and when an answer is
+// there. It calls the kernel past Go's scheduler, which otherwise has a thread
+// look after each blocking call, every 20 us for a while: that thread pushes the
+// service off its CPU.
 func loadMain(args []string) error {
 	fs := flag.NewFlagSet(loadCommand, flag.ContinueOnError)
 	socket := fs.String("socket", "", "")
 	rate := fs.Int("rate", 0, "")
 	cost := fs.Int("cost", 0, "")
+	even := fs.Bool("even", false, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -43,20 +48,71 @@ func loadMain(args []string) error {
 	if err != nil {
 		return err
 	}
-	// Sender and receiver block in the kernel, on threads of their own: the
-	// runtime's timers and its poller would add their own delays.
 	file, err := conn.(*net.UnixConn).File()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(conn.Close(), syscall.SetNonblock(int(file.Fd()), false)); err != nil {
+	fd := int(file.Fd()) // once: it makes the descriptor blocking
+	if err := errors.Join(conn.Close(), syscall.SetNonblock(fd, true)); err != nil {
 		return err
 	}
-	due := make(chan time.Time, 1<<16)
-	failed := make(chan error, 2)
-	go func() { failed <- send(file, *rate, request(*cost), due) }()
-	go func() { failed <- receive(file, due, os.Stdout) }()
-	return <-failed
+	runtime.GOMAXPROCS(1)
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1) // nobody could stop this thread for it
+	defer runtime.KeepAlive(file)
+	l := load{gaps: arrivals(*rate, *even), request: request(*cost)}
+	return l.drive(fd, int(os.Stdout.Fd()))
+}
+
+// load is what has been sent and answered.
+type load struct {
+	gaps    []time.Duration
+	request []byte
+
+	sent    int             // requests that were due
+	due     []time.Duration // when those without an answer were, in order
+	unsent  []byte          // what the socket did not take yet
+	partial bool            // the last answer is not whole
+	second  second
+	report  []byte
+}
+
+// mostDue is how many requests may wait for an answer.
+const mostDue = 1 << 16
+
+// answered takes in what was read at a moment.
+func (l *load) answered(b []byte, now time.Duration) error {
+	for _, c := range b {
+		switch {
+		case !l.partial && c != ':':
+			return fmt.Errorf("the service answered %q", b)
+		case c == '\n':
+			if len(l.due) == 0 {
+				return errors.New("the service answered what was not asked")
+			}
+			l.second.Latencies = append(l.second.Latencies, now-l.due[0])
+			l.due = l.due[:copy(l.due, l.due[1:])]
+		}
+		l.partial = c != '\n'
+	}
+	return nil
+}
+
+// told is the report of the second that has ended, as a line of JSON.
+func (l *load) told() []byte {
+	s := &l.second
+	s.Sent = len(s.Latencies)
+	slices.Sort(s.Latencies)
+	b := fmt.Appendf(l.report[:0], `{"sent":%d,"latencies":[`, s.Sent)
+	for i, d := range s.Latencies {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(d), 10)
+	}
+	s.Latencies = s.Latencies[:0]
+	l.report = append(b, "]}\n"...)
+	return l.report
 }
 
 // request asks Redis to run a loop of n turns.
@@ -72,56 +128,29 @@ func request(n int) []byte {
 	return b
 }
 
-func send(w io.Writer, rate int, req []byte, due chan<- time.Time) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := exactTimers(); err != nil {
-		return err
-	}
-	every := time.Second / time.Duration(rate)
-	for at := time.Now(); ; at = at.Add(every) {
-		for wait := time.Until(at); wait > 0; wait = time.Until(at) {
-			sleep(wait)
-		}
-		select {
-		case due <- at:
-		default:
-			return errors.New("the service has not answered for too long")
-		}
-		if _, err := w.Write(req); err != nil {
-			return err
-		}
-	}
-}
+// cycle is after what time the same requests come at the same distances again.
+// What is measured for that long, or a multiple of it, is comparable.
+const cycle = 4 * time.Second
 
-func receive(r io.Reader, due <-chan time.Time, out io.Writer) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	in := bufio.NewReader(r)
-	enc := json.NewEncoder(out)
-	var s second
-	next := time.Now().Add(time.Second)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return err
+// arrivals are the gaps between the requests of a cycle. Users who do not know of
+// each other come at random, and their gaps are exponential: sometimes several come
+// at once, and one waits for the other. Even ones are all equal.
+func arrivals(rate int, even bool) []time.Duration {
+	n := rate * int(cycle/time.Second)
+	r := rand.New(rand.NewPCG(1, 2))
+	weights, sum := make([]float64, n), 0.0
+	for i := range weights {
+		weights[i] = 1
+		if !even {
+			weights[i] = r.ExpFloat64()
 		}
-		if !strings.HasPrefix(line, ":") {
-			return fmt.Errorf("the service answered %q", strings.TrimSpace(line))
-		}
-		now := time.Now()
-		s.Latencies = append(s.Latencies, now.Sub(<-due))
-		if now.Before(next) {
-			continue
-		}
-		s.Sent = len(s.Latencies)
-		slices.Sort(s.Latencies)
-		if err := enc.Encode(s); err != nil {
-			return err
-		}
-		s.Latencies = s.Latencies[:0]
-		next = now.Add(time.Second)
+		sum += weights[i]
 	}
+	gaps := make([]time.Duration, n)
+	for i, w := range weights {
+		gaps[i] = time.Duration(w / sum * float64(cycle))
+	}
+	return gaps
 }
 
 // quantile of ascending latencies; 0 of none.

@@ -11,6 +11,8 @@
 //
 // and, where -ways asks for them,
 //
+//	reported     as elastic, and the service reports its p99 of the last seconds,
+//	             and a target: the controller goes by that, too
 //	confined     as elastic, with elastic.CPUConfine
 //	pinned       batch work as best effort and no controller; a job that begins with
 //	             @LIST runs on these CPUs only
@@ -55,10 +57,12 @@ type options struct {
 	rounds int
 	phase  time.Duration // how long each way is measured in each round
 	rate   int           // requests a second
+	even   bool          // requests at equal distances
 	cost   int           // turns of the loop that a request runs
 	batch  string        // stress-ng's arguments; several jobs separated by ";"
 	static float64       // CPUs that all batch work together gets in the static way
-	target time.Duration // the latency that the service reports as its target; 0: from the first round alone
+	share  float64       // CPUSuppress.Share of the elastic ways
+	target time.Duration // the latency that the service reports as its target; 0: 1.2 times that of the first time alone
 	hogs   int           // trials with a memory hog, instead of the four ways
 	page   string
 	trace  string
@@ -91,15 +95,17 @@ func main() {
 	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
 	o.ways = []way{alone, unprotected, static, managed}
-	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, confined and pinned, separated by commas", o.setWays)
+	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, reported, confined and pinned, separated by commas", o.setWays)
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
 	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
 	flag.IntVar(&o.rate, "rate", 100, "requests a second")
+	flag.BoolVar(&o.even, "even", false, "send requests at equal distances, and not at random as independent users do")
 	flag.IntVar(&o.cost, "cost", 800_000, "turns of a loop that each request makes the service run")
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
-	flag.DurationVar(&o.target, "target", 0, "have the service report its p99 of each second, and this as its target; by default the controller goes by CPU alone")
+	flag.Float64Var(&o.share, "share", 1, "share of the CPUs that may be busy in the elastic ways")
+	flag.DurationVar(&o.target, "target", 0, "what the service reports as the target of its p99 in the way reported; by default 1.2 times what it was alone first")
 	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 1 GiB for all")
 	flag.StringVar(&o.page, "html", "", "draw the result into this `file`")
 	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into this `file`, for examples/replay")

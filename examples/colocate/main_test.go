@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -120,4 +121,43 @@ func TestReport(t *testing.T) {
 	assert.Contains(t, text.String(), "elastic")
 	require.NoError(t, draw(&html, results))
 	assert.Contains(t, html.String(), "6.00 ms, 2.00x")
+}
+
+func TestArrivals(t *testing.T) {
+	for _, even := range []bool{true, false} {
+		sum, most := time.Duration(0), time.Duration(0)
+		gaps := arrivals(100, even)
+		for _, g := range gaps {
+			sum, most = sum+g, max(most, g)
+		}
+		assert.Len(t, gaps, 100*int(cycle/time.Second))
+		assert.InDelta(t, cycle.Seconds(), sum.Seconds(), 1e-5)
+		assert.Equal(t, even, most == 10*time.Millisecond)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	l := load{due: []time.Duration{1, 2, 3}}
+	require.NoError(t, l.answered([]byte(":1\r\n:"), 5))
+	require.NoError(t, l.answered([]byte("1\r\n"), 7))
+	assert.Equal(t, []time.Duration{4, 5}, l.second.Latencies)
+	var s second
+	require.NoError(t, json.Unmarshal(l.told(), &s))
+	assert.Equal(t, second{Sent: 2, Latencies: []time.Duration{4, 5}}, s)
+	require.Error(t, l.answered([]byte("-ERR no\r\n"), 8))
+	require.NoError(t, (&load{due: l.due}).answered([]byte(":1\n"), 8))
+	require.Error(t, (&load{}).answered([]byte(":1\n"), 8), "nobody asked")
+}
+
+func TestVerdict(t *testing.T) {
+	const ms = time.Millisecond
+	good := trial{alone: 2 * ms, p99: 3 * ms, first: elastic.Freeze}
+	slow, late, lost := good, good, good
+	slow.p99, late.first, lost.service = 4*ms, 0, 1
+	var out bytes.Buffer
+	require.NoError(t, verdict(&out, []trial{good, good, {alone: 4 * ms, p99: ms, first: elastic.Freeze}}))
+	assert.Contains(t, out.String(), "0 of 3 trials, and 1 of as many without a hog")
+	for _, bad := range []trial{slow, late, lost} {
+		require.Error(t, verdict(io.Discard, []trial{good, good, bad}))
+	}
 }

@@ -29,11 +29,12 @@ const (
 	unprotected way = "unprotected"
 	static      way = "static"
 	managed     way = "elastic"
+	reported    way = "reported"
 	confined    way = "confined"
 	pinned      way = "pinned"
 )
 
-var ways = []way{alone, unprotected, static, managed, confined, pinned}
+var ways = []way{alone, unprotected, static, managed, reported, confined, pinned}
 
 // stage is the machine with the service on it.
 type stage struct {
@@ -47,6 +48,7 @@ type stage struct {
 
 	mu      sync.Mutex
 	current []time.Duration // the latencies of the phase that is being measured
+	target  time.Duration   // what the service reports as its target; 0 while it reports nothing
 	broken  error           // why no more will come
 }
 
@@ -99,6 +101,7 @@ func (s *stage) serve(ctx context.Context) (err error) {
 		ID: "client", Class: elastic.LatencyCritical,
 		Process: isolation.Process{Args: []string{
 			self, loadCommand, "-socket", s.socket, "-rate", fmt.Sprint(s.o.rate), "-cost", fmt.Sprint(s.o.cost),
+			fmt.Sprintf("-even=%t", s.o.even),
 		}},
 	}, in)
 	if err != nil {
@@ -124,19 +127,24 @@ func (s *stage) listen(out *os.File) {
 	defer out.Close()
 	in := bufio.NewScanner(out)
 	in.Buffer(nil, 64<<20)
+	var seconds [][]time.Duration // the last of them, a cycle
 	for in.Scan() {
 		var sec second
 		if err := json.Unmarshal(in.Bytes(), &sec); err != nil {
 			s.fail(err)
 			return
 		}
+		if seconds = append(seconds, sec.Latencies); len(seconds) > int(cycle/time.Second) {
+			seconds = seconds[1:]
+		}
 		s.mu.Lock()
 		s.current = append(s.current, sec.Latencies...)
+		target := s.target
 		s.mu.Unlock()
-		if target := s.o.target; target > 0 {
-			s.service.Report(elastic.Service{
-				Target: target, Latency: quantile(sec.Latencies, 0.99), Samples: len(sec.Latencies),
-			})
+		if target > 0 {
+			last := slices.Concat(seconds...)
+			slices.Sort(last)
+			s.service.Report(elastic.Service{Target: target, Latency: quantile(last, 0.99), Samples: len(last)})
 		}
 	}
 	s.fail(errors.Join(errors.New("the load has ended"), in.Err()))
@@ -158,10 +166,13 @@ func (s *stage) fail(err error) {
 	s.broken = err
 }
 
+// warmUp is how long the service has before anything is measured.
+const warmUp = 2 * time.Second
+
 // play goes through all ways, several rounds.
 func (s *stage) play(ctx context.Context) ([]outcome, error) {
 	var all []outcome
-	if _, err := s.measure(ctx, alone); err != nil { // warm up
+	if err := s.wait(ctx, warmUp); err != nil {
 		return nil, err
 	}
 	for round := range s.o.rounds {
@@ -174,6 +185,9 @@ func (s *stage) play(ctx context.Context) ([]outcome, error) {
 				return nil, fmt.Errorf("%s: %w", w, err)
 			}
 			all = append(all, o)
+			if w == alone && s.o.target == 0 {
+				s.o.target = quantile(o.latencies, 0.99) * 6 / 5
+			}
 			fmt.Printf("round %d  %-12s p50 %7.3f  p99 %8.3f ms, %d answers  CPUs: service %.2f, batch %.2f, others %.2f\n",
 				round+1, w, milliseconds(quantile(o.latencies, 0.5)), milliseconds(quantile(o.latencies, 0.99)),
 				len(o.latencies), o.service, o.batch, o.others)
@@ -214,6 +228,7 @@ func (s *stage) undisturbed(ctx context.Context, w way) (best outcome, err error
 // awaitCalm waits, not for ever, for a second in which others use little.
 func (s *stage) awaitCalm(ctx context.Context) error {
 	for began := time.Now(); time.Since(began) < calm; {
+		start := time.Now()
 		before, err := s.usage()
 		if err != nil {
 			return err
@@ -225,8 +240,7 @@ func (s *stage) awaitCalm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		others := after.busy - before.busy - (after.service - before.service) - (after.batch - before.batch)
-		if others.Seconds() < disturbance {
+		if others(before, after, time.Since(start)) < disturbance {
 			return nil
 		}
 	}
@@ -244,14 +258,20 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 		}
 		defer func() { err = errors.Join(err, s.endBatch(context.WithoutCancel(ctx))) }()
 	}
-	if w == managed || w == confined {
+	settle := max(s.o.phase/3, 2*time.Second)
+	if w == managed || w == reported || w == confined {
 		stop, err := s.control(ctx, w)
 		if err != nil {
 			return o, err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	if err := s.wait(ctx, max(s.o.phase/3, 2*time.Second)); err != nil {
+	if w == reported {
+		settle = feedback
+		s.promise(s.o.target)
+		defer s.promise(0)
+	}
+	if err := s.wait(ctx, settle); err != nil {
 		return o, err
 	}
 	before, err := s.usage()
@@ -263,7 +283,8 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	if err := s.wait(ctx, s.o.phase); err != nil {
 		return o, err
 	}
-	o.seconds = time.Since(start).Seconds()
+	elapsed := time.Since(start)
+	o.seconds = elapsed.Seconds()
 	after, err := s.usage()
 	if err != nil {
 		return o, err
@@ -275,9 +296,23 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	o.way, o.cpus = w, float64(runtime.NumCPU())
 	o.service = (after.service - before.service).Seconds() / o.seconds
 	o.batch = (after.batch - before.batch).Seconds() / o.seconds
-	o.others = (after.busy-before.busy).Seconds()/o.seconds - o.service - o.batch
+	o.others = others(before, after, elapsed)
 	o.kills = after.kills - before.kills
 	return o, nil
+}
+
+// feedback is how long a controller that goes by reports has before it is measured.
+const feedback = 16 * time.Second
+
+// promise has the service report its latency of each last cycle, and a target;
+// or nothing more if that is 0.
+func (s *stage) promise(target time.Duration) {
+	s.mu.Lock()
+	s.target = target
+	s.mu.Unlock()
+	if target == 0 {
+		s.service.Report(elastic.Service{})
+	}
 }
 
 // rank gives service and client the weight of everybody where nobody is protected,
@@ -315,7 +350,7 @@ func (s *stage) batch(ctx context.Context, w way) error {
 		switch w {
 		case static:
 			spec.Resources.CPU.Max = cgroups.CPUs(s.o.static / float64(len(lines)))
-		case managed, confined:
+		case managed, reported, confined:
 			spec.Class = elastic.BestEffort
 		case pinned:
 			spec.Class, spec.Resources.CPUSet.CPUs = elastic.BestEffort, pin
@@ -345,7 +380,7 @@ func (s *stage) endBatch(ctx context.Context) error {
 func (s *stage) control(ctx context.Context, w way) (stop func() error, err error) {
 	cfg := elastic.Config{
 		Policies: []elastic.Policy{
-			&elastic.CPUSuppress{Share: 1}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
+			&elastic.CPUSuppress{Share: s.o.share}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
 		},
 	}
 	if w == confined {
@@ -371,16 +406,16 @@ func (s *stage) control(ctx context.Context, w way) (stop func() error, err erro
 	}, nil
 }
 
-// used is what was used since the sandboxes were made, and by the whole machine
-// since it was started.
+// used is what was used since the sandboxes were made, and how long the CPUs have
+// been idle since the machine was started.
 type used struct {
 	service, batch time.Duration
-	busy           time.Duration
+	idle           time.Duration
 	kills          uint64
 }
 
 func (s *stage) usage() (u used, err error) {
-	if u.busy, err = busy(); err != nil {
+	if u.idle, err = resting(); err != nil {
 		return u, err
 	}
 	var st cgroups.Stats
@@ -410,19 +445,27 @@ func (s *stage) usage() (u used, err error) {
 	return u, nil
 }
 
-// busy is the time that all CPUs together were not idle, from /proc/stat.
-func busy() (time.Duration, error) {
+// resting is the time that all CPUs together were idle, from /proc/stat. What its
+// other times are is sampled by the tick, so of a load that is as periodic as the
+// tick they may miss all; this one is measured.
+func resting() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
 	}
-	var user, nice, system, idle, iowait, irq, softirq uint64
-	if _, err := fmt.Sscanf(string(b), "cpu %d %d %d %d %d %d %d",
-		&user, &nice, &system, &idle, &iowait, &irq, &softirq); err != nil {
+	var user, nice, system, idle, iowait uint64
+	if _, err := fmt.Sscanf(string(b), "cpu %d %d %d %d %d", &user, &nice, &system, &idle, &iowait); err != nil {
 		return 0, fmt.Errorf("/proc/stat: %w", err)
 	}
 	const tick = time.Second / 100 // USER_HZ of proc_stat(5)
-	return time.Duration(user+nice+system+irq+softirq) * tick, nil
+	return time.Duration(idle+iowait) * tick, nil
+}
+
+// others is how many CPUs were used from before to after by nobody of the stage,
+// the kernel's threads and the machine's host included.
+func others(before, after used, elapsed time.Duration) float64 {
+	ours := after.service - before.service + after.batch - before.batch + after.idle - before.idle
+	return float64(runtime.NumCPU()) - float64(ours)/float64(elapsed)
 }
 
 func (s *stage) wait(ctx context.Context, d time.Duration) error {
