@@ -38,7 +38,7 @@ func (c *Cgroup) JoinFrom(parent int) (Join, error) {
 			if j.Unified = n.dir.FD(); j.Unified < 0 {
 				return Join{}, &FileError{Op: "open", Path: n.dir.Path(), Err: os.ErrClosed}
 			}
-			if n != c.node(ControllerCPUSet) {
+			if !n.in.controllers.Has(ControllerCPUSet) {
 				continue
 			}
 			// The cpuset may have changed since an earlier Join.

@@ -4,7 +4,10 @@ package cgroups
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
@@ -26,8 +29,8 @@ func (n *node) bornElsewhere(parent int) (*kernfs.File, error) {
 	if err != nil || !old {
 		return nil, err
 	}
-	text, err := n.dir.ReadFile("cpuset.cpus.effective", nil)
-	if err != nil {
+	text, err := n.effectiveAbove()
+	if err != nil || text == nil {
 		return nil, n.failed(err)
 	}
 	cpus, err := ParseSet(strings.TrimSpace(string(text)))
@@ -44,4 +47,19 @@ func (n *node) bornElsewhere(parent int) (*kernfs.File, error) {
 	}
 	f, err := n.dir.Open("cgroup.procs", os.O_WRONLY)
 	return f, n.failed(err)
+}
+
+// effectiveAbove is the cpuset.cpus.effective of the group or, if it is not under
+// cpuset, of the nearest above it that is; nil if none can be seen.
+func (n *node) effectiveAbove() (text []byte, err error) {
+	const file = "cpuset.cpus.effective"
+	text, err = n.dir.ReadFile(file, nil)
+	for p := n.path; errors.Is(err, fs.ErrNotExist) && !n.gone(); {
+		if p == "." {
+			return nil, nil
+		}
+		p = path.Dir(p)
+		text, err = n.in.dir.ReadFile(path.Join(p, file), nil)
+	}
+	return text, err
 }

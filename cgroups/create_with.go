@@ -20,10 +20,16 @@ func (r *Root) CreateWith(ctx context.Context, path string, want Controllers, re
 	if err != nil {
 		return nil, err
 	}
+	return c.limited(ctx, res)
+}
+
+// limited is c, which is new, with these limits; or it is removed.
+func (c *Cgroup) limited(ctx context.Context, res Resources) (*Cgroup, error) {
 	// The update takes the kernel's defaults for granted, and its read-back is
 	// of the kernel. Where they do not hold, as in a kernel that lacks a file,
 	// something fails; the second one then finds out what and says so.
-	if err = c.updateFresh(ctx, res); err != nil {
+	err := c.updateFresh(ctx, res)
+	if err != nil {
 		_, err = c.Update(ctx, res)
 	}
 	if err != nil {
