@@ -25,7 +25,8 @@
 // # Further processes
 //
 // [Sandbox.Exec] runs a process beside the first one: in the same namespaces, root
-// and group, under the same filter. [Terminal] is a pseudoterminal for either.
+// and group, under the same filter; [Sandbox.ExecGroup] in a group of its own, with
+// limits. [Terminal] is a pseudoterminal for either.
 //
 // # What keeps a sandbox in
 //

@@ -110,6 +110,7 @@ type Container struct {
 
 	groups  *cgroupIsolator // the host's
 	group   atomic.Pointer[cgroups.Cgroup]
+	main    *cgroups.Cgroup // the one below it that the processes are in, or nil
 	record  *record
 	watched func(*elastic.Watch) (end func()) // by the host, for events of its own
 	ended   func(ExitStatus)                  // by the host, for its journal

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/sys"
 )
@@ -20,12 +21,19 @@ type Execer interface {
 	Exec(ctx context.Context, c *Container, p Process, files []*os.File) (*Exec, error)
 }
 
+// groupExecer runs further processes in groups of their own. What a driver of others
+// would give back for that, NewExec cannot make.
+type groupExecer interface {
+	ExecGroup(ctx context.Context, c *Container, p Process, limits cgroups.Resources, files []*os.File) (*Exec, error)
+}
+
 // Exec is a further process in a sandbox. It ends with the sandbox. Once its host
 // is closed nobody waits for it, and Wait does not return.
 type Exec struct {
 	pid   int
 	child *launch.Child
-	stub  bool // the child stands for the process
+	stub  bool      // the child stands for the process
+	own   *ownGroup // nil: it is in the sandbox's
 	drop  func()
 	send  func(syscall.Signal) error // of a driver that has no child here
 	ended chan struct{}              // closed once status is set
@@ -38,12 +46,7 @@ type Exec struct {
 // they know how it ended. signal sends to it, and answers a [StateError] after that.
 func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(ExitStatus)) {
 	e = &Exec{pid: pid, send: signal, ended: make(chan struct{})}
-	return e, func(st ExitStatus) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.status = st
-		close(e.ended)
-	}
+	return e, e.tell
 }
 
 // Exec starts a process in the running sandbox: in its namespaces, root and group,
@@ -75,6 +78,56 @@ func (s *Sandbox) Exec(ctx context.Context, p Process, files ...*os.File) (*Exec
 		return err
 	})
 	return e, err
+}
+
+// ExecGroup is Exec in a group of the process's own, below the sandbox's, for what
+// must not starve the workload and can be ended without it: a health probe, somebody
+// who debugs. limits are of this group, and those of the sandbox hold for it too. What
+// it starts is in the group, and [Exec.Kill] ends that and nothing else. With the
+// process all that is left in the group ends and the group goes; Wait returns after
+// that. When the agent dies, the next one sees to it.
+//
+// On cgroup v2 limits take a sandbox with [Spec.Subgroups], since a group that holds
+// processes gives none to those below it; without it they match [ErrNotSupported].
+// A host without groups answers that always, and so do other drivers than the native.
+func (s *Sandbox) ExecGroup(ctx context.Context, p Process, limits cgroups.Resources, files ...*os.File) (*Exec, error) {
+	var e *Exec
+	err := s.change(ctx, "exec", func() (err error) {
+		d, ok := s.driver.(groupExecer)
+		if !ok {
+			return s.lacks("exec in a group")
+		}
+		if err := errors.Join(append(p.validate(), limits.Validate())...); err != nil {
+			return err
+		}
+		e, err = d.ExecGroup(ctx, s.c, p, limits, files)
+		return err
+	})
+	return e, err
+}
+
+// Cgroup is the group of a process that [Sandbox.ExecGroup] started, to measure it and
+// to change its limits; of any other it is nil. It is gone soon after the process: do
+// not close or remove it.
+func (e *Exec) Cgroup() *cgroups.Cgroup {
+	if e.own == nil {
+		return nil
+	}
+	return e.own.Cgroup
+}
+
+// Kill ends a process that [Sandbox.ExecGroup] started, with everything that is in its
+// group, and waits until that is gone. If ctx ends first, the error names who is left;
+// they end as soon as they can. Any other process answers [ErrNotSupported].
+func (e *Exec) Kill(ctx context.Context) error {
+	if e.own == nil {
+		return &UnsupportedError{Feature: "kill", Reason: "the process has no group of its own, see ExecGroup: send it a signal"}
+	}
+	if err := e.own.Kill(ctx); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	_, err := e.Wait(ctx)
+	return err
 }
 
 // PID is the process's number in the caller's pid namespace.
@@ -127,6 +180,18 @@ func (e *Exec) exited() {
 		st.Code = 128 + st.Signal
 	}
 	_ = e.child.PIDFD.Close() // the one whose end was told of is not needed any more
+	if e.own != nil {
+		e.own.finish(e, st)
+		return
+	}
+	e.status = st
+	close(e.ended)
+}
+
+// tell makes known how the process ended.
+func (e *Exec) tell(st ExitStatus) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.status = st
 	close(e.ended)
 }
@@ -136,5 +201,9 @@ func (e *Exec) release() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.drop()
-	return e.child.PIDFD.Close()
+	err := e.child.PIDFD.Close()
+	if e.own != nil && e.own.Cgroup != nil {
+		err = errors.Join(err, e.own.Close())
+	}
+	return err
 }

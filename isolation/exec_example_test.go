@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
+	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
 )
 
@@ -47,4 +49,41 @@ func ExampleSandbox_Exec() {
 		return
 	}
 	fmt.Println(check.Wait(ctx))
+}
+
+// A health probe that has a tenth of a CPU and 32 MiB, and five seconds.
+func ExampleSandbox_ExecGroup() {
+	ctx := context.Background()
+	host, err := isolation.Open(ctx, isolation.Config{Root: "/run/agent", Parent: "agent"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer host.Close()
+	box, err := host.Create(ctx, isolation.Spec{
+		ID:        "web-1",
+		Process:   isolation.Process{Args: []string{"/srv/web"}},
+		Subgroups: true, // or the probe could have no limits on cgroup v2
+	})
+	if err == nil {
+		err = box.Start(ctx)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	probe, err := box.ExecGroup(ctx, isolation.Process{Args: []string{"/bin/healthy"}}, cgroups.Resources{
+		CPU:    cgroups.CPU{Max: cgroups.CPUs(0.1)},
+		Memory: cgroups.Memory{Max: cgroups.Bytes(32 << 20)},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := probe.Wait(soon); err != nil {
+		err = probe.Kill(ctx) // with everything that it started
+		fmt.Println("it took too long:", err)
+	}
 }

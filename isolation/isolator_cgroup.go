@@ -34,6 +34,11 @@ func (i *cgroupIsolator) path(c *Container) string {
 	return i.parent.path(c.Spec.Class) + "/" + c.Spec.ID
 }
 
+// subgroups reports whether the sandbox's processes are in groups below its own.
+func (i *cgroupIsolator) subgroups(c *Container) bool {
+	return c.Spec.Subgroups && controllersOfV2(i.root) != 0
+}
+
 // Prepare makes the group with its limits.
 func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	now, later := heldBack(c.Spec.Resources)
@@ -51,6 +56,9 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	}
 	missing, err := i.settle(ctx, c, g)
 	c.missing = append(c.missing, missing...)
+	if err == nil && i.subgroups(c) {
+		c.main, err = g.CreateBelow(ctx, mainGroup, cgroups.Resources{})
+	}
 	return err
 }
 
@@ -115,7 +123,7 @@ func (i *cgroupIsolator) Update(ctx context.Context, _ *Container, r cgroups.Res
 
 // Launch has the process born in the group.
 func (i *cgroupIsolator) Launch(c *Container, l *Launch) error {
-	join, err := c.Cgroup().JoinFrom(l.from)
+	join, err := c.home().JoinFrom(l.from)
 	if err != nil {
 		return err
 	}
@@ -131,7 +139,7 @@ func (i *cgroupIsolator) Started(ctx context.Context, c *Container, _ int) error
 			return err
 		}
 	}
-	return c.Cgroup().CloseJoin()
+	return c.home().CloseJoin()
 }
 
 // Recover opens the group of an earlier process.
@@ -147,7 +155,14 @@ func (i *cgroupIsolator) open(c *Container) error {
 	}
 	g.Own()
 	c.SetCgroup(g)
-	return nil
+	if !i.subgroups(c) {
+		return nil
+	}
+	// A Create that was cut off may not have come to it.
+	if c.main, err = i.root.Open(g.Path() + "/" + mainGroup); errors.Is(err, fs.ErrNotExist) {
+		c.main, err = nil, nil
+	}
+	return err
 }
 
 // Cleanup ends every process and removes the group.
@@ -175,5 +190,9 @@ func (i *cgroupIsolator) Release(c *Container) error {
 	if c.Cgroup() == nil {
 		return nil
 	}
-	return c.Cgroup().Close()
+	err := c.Cgroup().Close()
+	if c.main != nil {
+		err = errors.Join(err, c.main.Close())
+	}
+	return err
 }

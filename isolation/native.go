@@ -39,6 +39,7 @@ type nativeDriver struct {
 	logs      *logsIsolator
 	isolators []Isolator
 	filters   filters
+	finisher  *finisher // of groups of further processes
 
 	supervisor *supervision
 	deaf       bool // see Config
@@ -74,10 +75,11 @@ type nativeState struct {
 	StartedAt time.Time   `json:"startedAt,omitzero"`
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Missing   []string    `json:"missing,omitempty"`
+	Execs     []execState `json:"execs,omitempty"` // further processes in groups of their own
 }
 
 func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []string) (*nativeDriver, error) {
-	d := &nativeDriver{scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg), logs: newLogsIsolator(cfg)}
+	d := &nativeDriver{scope: scopeOf(cfg.Root), network: newNetworkIsolator(cfg), logs: newLogsIsolator(cfg), finisher: newFinisher()}
 	err := d.openGroups(cfg, func() (err error) {
 		if d.root, err = cgroups.Open(cfg.CgroupMount); err == nil {
 			d.parent, err = openParent(ctx, d.root, cfg.Parent, d.scope, dir, ids)
@@ -108,6 +110,7 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []stri
 }
 
 func (d *nativeDriver) close() error {
+	d.finisher.close()
 	var errs []error
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
@@ -317,6 +320,7 @@ func (d *nativeDriver) Check(_ context.Context, c *Container) (Status, error) {
 		if st, err = checkGroup(c.Cgroup()); err != nil {
 			return Status{}, err
 		}
+		st.PIDs += b.elsewhere(c)
 	}
 	st.State = b.state()
 	b.mu.Lock()

@@ -18,7 +18,12 @@ import (
 
 // Exec clones a process into the sandbox: born in its group and pid namespace, it
 // enters the other namespaces and becomes what p says.
-func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files []*os.File) (_ *Exec, err error) {
+func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files []*os.File) (*Exec, error) {
+	return d.execIn(ctx, c, p, files, nil)
+}
+
+// running is the box of a sandbox that a process may be started in.
+func running(c *Container) (*box, error) {
 	b := boxOf(c)
 	if b == nil {
 		return nil, &StateError{State: StateCreating, Reason: "no process runs"}
@@ -31,6 +36,15 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		if frozen, err := c.Cgroup().Frozen(); err == nil && frozen {
 			return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
 		}
+	}
+	return b, nil
+}
+
+// execIn is Exec, in a group of the process's own if there is one.
+func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, files []*os.File, own *ownGroup) (_ *Exec, err error) {
+	b, err := running(c)
+	if err != nil {
+		return nil, err
 	}
 	spec := c.Spec.Clone()
 	spec.Process, spec.Process.Reaper = p, false
@@ -57,12 +71,19 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		spec.Process.Reaper = l.entering.Has(namespaces.PID)
 		l.keepGroups = ownID(spec.Namespaces.GIDMap, os.Getegid())
 	}
-	if c.Cgroup() != nil {
-		join, err := c.Cgroup().Join()
+	if group := c.home(); group != nil {
+		if own != nil {
+			group = own.Cgroup
+		}
+		join, err := group.Join()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, c.Cgroup().CloseJoin()) }()
+		defer func() {
+			if e := group.CloseJoin(); !errors.Is(e, os.ErrClosed) { // or the process has ended, and its group with it
+				err = errors.Join(err, e)
+			}
+		}()
 		l.UnifiedFD, l.TaskFDs = join.Unified, join.Tasks
 	}
 	restore, err := d.noGroupOOM(ctx, c)
@@ -70,7 +91,7 @@ func (d *nativeDriver) Exec(ctx context.Context, c *Container, p Process, files 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	e, err := d.exec(ctx, l)
+	e, err := d.exec(ctx, l, own)
 	if errors.Is(err, syscall.ESRCH) { // its first process has just ended, and cannot be followed
 		err = &StateError{State: StateExited, Reason: "no process runs"}
 	}
@@ -125,7 +146,7 @@ func (b *box) releaseExecs() error {
 }
 
 // exec starts a joined launch.
-func (d *nativeDriver) exec(ctx context.Context, l *Launch) (*Exec, error) {
+func (d *nativeDriver) exec(ctx context.Context, l *Launch, own *ownGroup) (*Exec, error) {
 	program, done, err := d.compile(l)
 	if err != nil {
 		return nil, err
@@ -135,7 +156,7 @@ func (d *nativeDriver) exec(ctx context.Context, l *Launch) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Exec{pid: child.PID, child: child, stub: l.spec.Process.Reaper, ended: make(chan struct{})}
+	e := &Exec{pid: child.PID, child: child, stub: l.spec.Process.Reaper, own: own, ended: make(chan struct{})}
 	e.mu.Lock() // it may end at once
 	e.drop, err = d.engine.OnExit(child.PIDFD.Int(), e.exited)
 	e.mu.Unlock()

@@ -35,6 +35,9 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 		return err
 	}
 	c.Private = b
+	if err := d.resume(c, b); err != nil {
+		return err
+	}
 	switch {
 	case b.saved.Exit != nil:
 		close(b.ended)
@@ -89,7 +92,7 @@ func (d *nativeDriver) findStarted(ctx context.Context, c *Container, b *box) er
 		b.saved.Starting, b.saved.PID, b.saved.Inode, b.saved.Since = false, p.PID, p.Inode, p.Since
 		return nil
 	}
-	return d.oldest(ctx, c.Cgroup(), b)
+	return d.oldest(ctx, c.home(), b)
 }
 
 // oldest takes the oldest process of the group for the first. One that has not come

@@ -62,7 +62,7 @@ func (d *nativeDriver) startBySupervisor(ctx context.Context, c *Container, b *b
 	}
 	again = errors.Is(err, supervise.ErrNone)
 	if again || errors.Is(err, supervise.ErrLost) { // whoever is there is its child
-		eerr := d.endAll(context.WithoutCancel(ctx), c.Cgroup())
+		eerr := d.endAll(context.WithoutCancel(ctx), c.home())
 		again, err = again && eerr == nil, errors.Join(err, eerr)
 	}
 	return again, errors.Join(invalid(err), c.Save(b.saved))

@@ -89,6 +89,9 @@ func (s *Spec) members(o *compact.Object) {
 	if s.Controllers != 0 {
 		o.Text("controllers", s.Controllers.String())
 	}
+	if s.Subgroups {
+		o.True("subgroups")
+	}
 }
 
 func (p *Process) members(o *compact.Object) {
@@ -169,6 +172,9 @@ func (s nativeState) MarshalJSON() ([]byte, error) {
 	}
 	if len(s.Missing) > 0 {
 		o.Any("missing", s.Missing)
+	}
+	if len(s.Execs) > 0 {
+		o.Any("execs", s.Execs)
 	}
 	return o.Bytes()
 }

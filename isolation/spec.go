@@ -65,6 +65,11 @@ type Spec struct {
 	// machine has. A smaller set makes create and destroy faster on cgroup v1.
 	// An update that names a controller outside the set adds it.
 	Controllers cgroups.Controllers `json:"controllers,omitzero"`
+
+	// Subgroups has the processes be in groups below the sandbox's own: the first
+	// one in "main". So, on cgroup v2, the groups of [Sandbox.ExecGroup] can have
+	// limits. It has no effect where v1 has all controllers, and they can anyway.
+	Subgroups bool `json:"subgroups,omitzero"`
 }
 
 // Process is the sandbox's first process.

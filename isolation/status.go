@@ -32,7 +32,7 @@ type Status struct {
 	// PID is the first process, in the caller's pid namespace; 0 unless
 	// running. Of an adopted container it is one of its processes.
 	PID    int  `json:"pid,omitzero"`
-	PIDs   int  `json:"pids"`            // processes in the sandbox's own group, not counting nested groups
+	PIDs   int  `json:"pids"`            // processes in the sandbox's own group and those of ExecGroup, not in groups that the workload made
 	Frozen bool `json:"frozen,omitzero"` // no process of the sandbox runs
 
 	Exit *ExitStatus `json:"exit,omitempty"` // set once exited

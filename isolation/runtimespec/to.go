@@ -103,6 +103,9 @@ func (w *writer) rest() {
 	if s.Controllers != 0 {
 		w.leave("controllers", s.Controllers, "a runtime puts its group under all of the machine's")
 	}
+	if s.Subgroups {
+		w.leave("subgroups", true, "a runtime puts its process into the one group")
+	}
 	if s.Security.Keyring == isolation.Off || s.Security.Keyring == isolation.Default && s.Root.IsZero() {
 		w.leave("security.keyring", s.Security.Keyring, "a runtime makes a keyring unless its command line says no")
 	}

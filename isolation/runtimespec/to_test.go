@@ -222,6 +222,8 @@ var changes = map[string]struct {
 	"root.volumes.size":     {volume(isolation.Volume{Target: "/a", Size: 1}), ""},
 	"root.volumes.mode":     {volume(isolation.Volume{Target: "/a", Mode: 0o700}), ""},
 
+	"subgroups": {func(s *isolation.Spec) { s.Subgroups = true }, "subgroups"},
+
 	"security.seccomp":  {func(s *isolation.Spec) { s.Security.Seccomp = isolation.Off }, ""},
 	"security.keyring":  {func(s *isolation.Spec) { s.Security.Keyring = isolation.Off }, "security.keyring"},
 	"security.landlock": {func(s *isolation.Spec) { s.Security.Landlock = isolation.On }, "security.landlock"},
