@@ -62,6 +62,9 @@ func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(Ex
 // process ends, with 128 and the signal's number if that was a signal, and takes it
 // along.
 //
+// Of a time namespace it gets an equal one. Root alone can do that; an ordinary
+// user's host answers [ErrNotSupported] then.
+//
 // A frozen sandbox is a [StateError]; in one whose CPU limit is used up, Exec takes
 // as long as the limit has it.
 func (s *Sandbox) Exec(ctx context.Context, p Process, files ...*os.File) (*Exec, error) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,7 @@ type view struct {
 	Status      map[string]string
 	Session     bool // it has a controlling terminal
 	Columns     int
+	Up          time.Duration // CLOCK_BOOTTIME
 }
 
 func childView([]string) int {
@@ -56,6 +58,9 @@ func childView([]string) int {
 	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
 		v.Columns = int(size.Col)
 	}
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	v.Up = time.Duration(up.Nano())
 	_ = json.NewEncoder(os.Stdout).Encode(v)
 	return 0
 }
@@ -318,4 +323,39 @@ func TestTerminal(t *testing.T) {
 	assert.Equal(t, uint32(unix.ECHO|unix.ICANON|unix.ISIG), mode())
 	require.NoError(t, term.Close())
 	require.NoError(t, term.Close())
+}
+
+// TestTimeNamespace: the clocks of a sandbox are ahead of the machine's by what its
+// spec says, for the first process and for those that come later.
+func TestTimeNamespace(t *testing.T) {
+	testutil.CheckLeaks(t)
+	h := open(t)
+	s := inRoot(t, spec(t, "later", "view"), isolation.Root{Layers: []string{image(t)}, Bare: true})
+	s.Namespaces.Time, s.Namespaces.Boottime, s.Namespaces.Monotonic = isolation.NamespaceNew, 1000*time.Hour, time.Hour
+	box := create(t, h, s)
+	r, err := tryRun(t, box)
+	release, rerr := os.ReadFile("/proc/sys/kernel/osrelease")
+	require.NoError(t, rerr)
+	for _, old := range []string{"5.", "6.0", "6.1."} {
+		if strings.HasPrefix(string(release), old) {
+			require.ErrorIs(t, err, isolation.ErrNotSupported, "Linux 6.2")
+			return
+		}
+	}
+	require.NoError(t, err)
+	ahead := func(v view) {
+		var up unix.Timespec
+		require.NoError(t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &up))
+		assert.InDelta(t, (1000 * time.Hour).Hours(), (v.Up - time.Duration(up.Nano())).Hours(), 0.5)
+	}
+	var v view
+	require.NoError(t, json.NewDecoder(r).Decode(&v))
+	ahead(v)
+	s.ID, s.Process.Args = "now", append([]string{"/bin/test"}, testutil.ChildArgs(t, "wait")[1:]...)
+	p := isolation.Process{Args: append([]string{"/bin/test"}, testutil.ChildArgs(t, "view")[1:]...)}
+	v, _ = viewed(t, waits(t, h, s), p)
+	ahead(v)
+
+	s.Namespaces.Time = isolation.NamespaceHost
+	require.ErrorIs(t, s.Validate(), isolation.ErrInvalid)
 }

@@ -5,6 +5,7 @@ package isolation
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
@@ -76,6 +77,8 @@ type Launch struct {
 	GIDMap   namespaces.IDMaps
 	Hostname string // set if New has UTS
 	Loopback bool   // bring lo up; New must have Network
+
+	Monotonic, Boottime time.Duration // offsets of clocks; New must have Time
 
 	Join []*namespaces.Handle // existing namespaces, which must stay open until the process runs
 

@@ -24,7 +24,7 @@ func (namespaceIsolator) Cleanup(context.Context, *Container) error { return nil
 func (namespaceIsolator) Launch(c *Container, l *Launch) error {
 	n := c.Spec.Namespaces
 	l.New = n.Kinds()
-	l.UIDMap, l.GIDMap = n.UIDMap, n.GIDMap
+	l.UIDMap, l.GIDMap, l.Monotonic, l.Boottime = n.UIDMap, n.GIDMap, n.Monotonic, n.Boottime
 	if l.New.Has(namespaces.UTS) {
 		l.Hostname = hostname(c.Spec)
 	}

@@ -36,6 +36,7 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 		Path: l.Path, Args: l.Args, Env: l.Env, Dir: l.Dir, Files: files,
 		Namespaces: launch.Namespaces(l.New.Flags()),
 		UIDMaps:    idMaps(l.UIDMap), GIDMaps: idMaps(l.GIDMap),
+		Monotonic: l.Monotonic, Boottime: l.Boottime,
 		Hostname: l.Hostname, Loopback: l.Loopback,
 		Setsid:     true, // signals of the caller's terminal are not the sandbox's
 		NoNewPrivs: !l.NewPrivileges,

@@ -68,7 +68,8 @@ func (s *Spec) members(o *compact.Object) {
 	if !s.Resources.IsZero() {
 		o.Any("resources", s.Resources)
 	}
-	if n := &s.Namespaces; *n.modes() != [8]NamespaceMode{} || n.UIDMap != nil || n.GIDMap != nil {
+	if n := &s.Namespaces; *n.modes() != [8]NamespaceMode{} || n.UIDMap != nil || n.GIDMap != nil ||
+		n.Monotonic != 0 || n.Boottime != 0 {
 		o.Object("namespaces", n.members)
 	}
 	if !s.Network.IsZero() {
@@ -137,6 +138,12 @@ func (n *Namespaces) members(o *compact.Object) {
 	}
 	if len(n.GIDMap) > 0 {
 		o.Any("gidMap", n.GIDMap)
+	}
+	if n.Monotonic != 0 {
+		o.Int("monotonic", int64(n.Monotonic))
+	}
+	if n.Boottime != 0 {
+		o.Int("boottime", int64(n.Boottime))
 	}
 }
 

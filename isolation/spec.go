@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
@@ -160,6 +161,12 @@ type Namespaces struct {
 	// UIDMap and GIDMap map ids of a new user namespace. Both or neither.
 	UIDMap namespaces.IDMaps `json:"uidMap,omitempty"`
 	GIDMap namespaces.IDMaps `json:"gidMap,omitempty"`
+
+	// Monotonic and Boottime are how far CLOCK_MONOTONIC and CLOCK_BOOTTIME of a new
+	// time namespace are ahead of the machine's, or behind if negative: no clock may
+	// be before 0.
+	Monotonic time.Duration `json:"monotonic,omitzero"`
+	Boottime  time.Duration `json:"boottime,omitzero"`
 }
 
 // Kinds is the set of namespaces that the sandbox gets of its own.
@@ -263,6 +270,9 @@ func (s Spec) Validate() error {
 		}
 	}
 	errs = append(errs, s.validateMaps()...)
+	if n := s.Namespaces; n.Time != NamespaceNew && (n.Monotonic != 0 || n.Boottime != 0) {
+		bad("namespaces.time", n.Time.String(), "offsets of clocks need a new time namespace")
+	}
 	if s.Driver == adoptedName {
 		if !s.Equal(Spec{ID: s.ID, Driver: s.Driver, Labels: s.Labels, Resources: s.Resources}) {
 			bad("driver", s.Driver, "an adopted container has a process and namespaces already")

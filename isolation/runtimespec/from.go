@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -132,7 +134,25 @@ func (r *reader) rest() {
 		r.leave("linux.personality", l.Personality.Domain, "the personality is the caller's")
 	}
 	for _, clock := range sortedKeys(l.TimeOffsets) {
-		r.leave("linux.timeOffsets."+clock, l.TimeOffsets[clock].Secs, "a time namespace has no offsets")
+		r.timeOffset(clock, l.TimeOffsets[clock])
+	}
+}
+
+// timeOffset is how far a clock of the time namespace is ahead.
+func (r *reader) timeOffset(clock string, o specs.LinuxTimeOffset) {
+	field, n := "linux.timeOffsets."+clock, &r.s.Namespaces
+	d := time.Duration(o.Secs)*time.Second + time.Duration(o.Nanosecs)
+	to := map[string]*time.Duration{"monotonic": &n.Monotonic, "boottime": &n.Boottime}[clock]
+	const most = math.MaxInt64 / int64(time.Second)
+	switch {
+	case to == nil:
+		r.bad(field, o.Secs, "no clock of a time namespace")
+	case n.Time != isolation.NamespaceNew:
+		r.leave(field, o.Secs, "there is no new time namespace")
+	case o.Secs >= most || o.Secs <= -most || int64(o.Nanosecs) >= int64(time.Second):
+		r.bad(field, o.Secs, "more than 292 years, or nanoseconds that are seconds")
+	default:
+		*to = d
 	}
 }
 

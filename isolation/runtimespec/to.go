@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -156,6 +157,16 @@ func (w *writer) namespaces() {
 		case w.kinds.Has(k.kind):
 			l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: k.name})
 		}
+	}
+	for clock, d := range map[string]time.Duration{"monotonic": w.s.Namespaces.Monotonic, "boottime": w.s.Namespaces.Boottime} {
+		if d == 0 {
+			continue
+		}
+		if l.TimeOffsets == nil {
+			l.TimeOffsets = make(map[string]specs.LinuxTimeOffset)
+		}
+		past := (d%time.Second + time.Second) % time.Second // never negative
+		l.TimeOffsets[clock] = specs.LinuxTimeOffset{Secs: int64((d - past) / time.Second), Nanosecs: uint32(past)}
 	}
 	l.UIDMappings, l.GIDMappings = idMappings(w.s.Namespaces.UIDMap), idMappings(w.s.Namespaces.GIDMap)
 	if w.kinds.Has(namespaces.UTS) {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/stretchr/testify/assert"
@@ -194,9 +195,15 @@ var changes = map[string]struct {
 	"namespaces.network": {func(s *isolation.Spec) { s.Namespaces.Network = isolation.NamespaceNew }, ""},
 	"namespaces.cgroup":  {func(s *isolation.Spec) { s.Namespaces.Cgroup = isolation.NamespaceHost }, ""},
 	"namespaces.time":    {func(s *isolation.Spec) { s.Namespaces.Time = isolation.NamespaceNew }, ""},
-	"namespaces.user":    {mapped, ""},
-	"namespaces.uidMap":  {mapped, ""},
-	"namespaces.gidMap":  {mapped, ""},
+	"namespaces.monotonic": {func(s *isolation.Spec) {
+		s.Namespaces.Time, s.Namespaces.Monotonic = isolation.NamespaceNew, -1500*time.Millisecond
+	}, ""},
+	"namespaces.boottime": {func(s *isolation.Spec) {
+		s.Namespaces.Time, s.Namespaces.Boottime = isolation.NamespaceNew, time.Hour+1
+	}, ""},
+	"namespaces.user":   {mapped, ""},
+	"namespaces.uidMap": {mapped, ""},
+	"namespaces.gidMap": {mapped, ""},
 
 	"root.path":   {func(s *isolation.Spec) { s.Root.Path = "/srv/other" }, ""},
 	"root.layers": {func(s *isolation.Spec) { s.Root = isolation.Root{Layers: []string{"/srv/a"}} }, "root.layers"},
