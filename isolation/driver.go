@@ -100,10 +100,13 @@ type Container struct {
 	Spec Spec
 
 	// Network is the sandbox's network, once the native driver's network
-	// isolator has prepared it; nil where the spec asks for none.
+	// isolator has prepared it, or the host for a [Surrounded] driver; nil where the
+	// spec asks for none.
 	Network *netns.Attachment
 
-	written *written // its log; nil if it has none
+	written   *written // its log; nil if it has none
+	resolving string   // the directory with the files for its network's names; empty if there are none
+	elsewhere bool     // the machine's network is not this process's
 
 	// Private is the driver's own, for as long as this process lives.
 	Private any

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"iter"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/checkpoint"
+	"github.com/caisson-run/caisson/netns"
 	"github.com/stretchr/testify/require"
 )
 
@@ -134,7 +136,8 @@ func FaultyDriver(t testing.TB, dir, parent, fault string) Driver {
 	ctx := context.Background()
 	log, err := checkpoint.Open(dir)
 	require.NoError(t, err)
-	n, err := openNative(ctx, Config{Root: dir, Parent: parent}, log, nil)
+	// The log is where the suite's host has it.
+	n, err := openNative(ctx, Config{Root: dir, Parent: parent, Logs: filepath.Join(dir, "../state/logs")}, log, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		// What a fault leaves is in the way, and found by others.
@@ -415,6 +418,23 @@ var faults = map[string]func(f *faulty){
 				}
 			})
 			return err
+		}
+	},
+	"logs": func(f *faulty) { // it has files of its own
+		f.start = func(ctx context.Context, c *Container, _ []*os.File) error {
+			return f.nativeDriver.Start(ctx, c, []*os.File{nil, os.Stderr, os.Stderr})
+		}
+	},
+	"network": func(f *faulty) { // it gives it one, and not this
+		f.create = func(ctx context.Context, c *Container) error {
+			c.Spec.Network = netns.Spec{Mode: netns.ModeNew}
+			return f.nativeDriver.Create(ctx, c)
+		}
+	},
+	"classes": func(f *faulty) { // all are equal
+		f.create = func(ctx context.Context, c *Container) error {
+			c.Spec.Class = elastic.Standard
+			return f.nativeDriver.Create(ctx, c)
 		}
 	},
 	"recover-limits": func(f *faulty) { // it begins anew

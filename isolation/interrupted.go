@@ -117,7 +117,7 @@ func (s *Sandbox) takeBack(ctx context.Context) (did string, err error) {
 // unshape is takeBack for the limits of a network.
 func (s *Sandbox) unshape(ctx context.Context) (did string, err error) {
 	cut, _ := s.c.record.begun()
-	d, ok := s.driver.(Networker)
+	d, ok := s.networker()
 	if cut == nil || !ok {
 		return "", nil
 	}

@@ -231,7 +231,7 @@ func (i *logsIsolator) close() error {
 }
 
 // Logs is the log of the sandbox: to read, to follow, and for its counters. nil if
-// its spec has none, it was not made by the native driver, or another process of a
+// its spec has none, or another process of a
 // shared state directory keeps it. It is the sandbox's: do not close it.
 func (s *Sandbox) Logs() *logs.Log {
 	if s.c.written == nil {

@@ -118,6 +118,7 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 	if spec.Mode == "" {
 		return nil
 	}
+	c.elsewhere = i.path != ""
 	net, err := i.open(ctx)
 	if err != nil {
 		return err
@@ -170,6 +171,7 @@ func (i *networkIsolator) writeDNS(c *Container) error {
 		return nil
 	}
 	dir := i.dns(c)
+	c.resolving = dir
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -197,16 +199,26 @@ func (i *networkIsolator) Launch(c *Container, l *Launch) error {
 	if !mounts {
 		return nil
 	}
+	files, err := c.NetworkFiles()
+	l.Mounts = append(l.Mounts, files...)
+	return err
+}
+
+// networkFiles are those that writeDNS has made in dir, as mounts.
+func networkFiles(dir string) (list []Mount, err error) {
+	if dir == "" {
+		return nil, nil
+	}
 	for _, name := range []string{"resolv.conf", "hosts"} {
-		file := filepath.Join(i.dns(c), name)
+		file := filepath.Join(dir, name)
 		switch _, err := os.Stat(file); {
 		case err == nil:
-			l.Mounts = append(l.Mounts, Mount{Source: file, Target: "/etc/" + name, Flags: MountBind})
+			list = append(list, Mount{Source: file, Target: "/etc/" + name, Flags: MountBind})
 		case !errors.Is(err, fs.ErrNotExist):
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // Recover finds the network of an earlier process, with the limits that were
@@ -218,6 +230,10 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 	net, err := i.open(ctx)
 	if err != nil {
 		return err
+	}
+	c.elsewhere = i.path != ""
+	if !c.Spec.Network.DNS.IsZero() {
+		c.resolving = i.dns(c)
 	}
 	c.Network, err = net.Open(ctx, c.Spec.ID, c.Spec.Network)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -23,7 +23,7 @@ type Networker interface {
 // Interfaces lists the links of the sandbox's own network, besides the loopback
 // device, with their addresses.
 func (s *Sandbox) Interfaces() []netns.Attached {
-	if d, ok := s.driver.(Networker); ok {
+	if d, ok := s.networker(); ok {
 		return d.Interfaces(s.c)
 	}
 	return nil
@@ -34,7 +34,7 @@ func (s *Sandbox) Interfaces() []netns.Attached {
 // packet and no connection is lost. A later host keeps the new limits.
 func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwidth) error {
 	return s.change(ctx, "update network", func() error {
-		d, ok := s.driver.(Networker)
+		d, ok := s.networker()
 		if !ok {
 			return s.lacks("network limits")
 		}
@@ -93,7 +93,7 @@ func interfaceNamed(all []netns.Attached, name string) int {
 // StatNetwork measures the interface called name inside, "" for the first, into
 // st, which is unchanged after an error. It does not allocate.
 func (s *Sandbox) StatNetwork(name string, st *netns.InterfaceStats) error {
-	d, ok := s.driver.(Networker)
+	d, ok := s.networker()
 	if !ok {
 		return wrap("stat network", s.id, s.lacks("network counters"))
 	}
@@ -108,10 +108,37 @@ func noNetwork(c *Container) error {
 	if err := whole(c); err != nil {
 		return err
 	}
+	return ownNetwork(c)
+}
+
+func ownNetwork(c *Container) error {
 	if c.Network == nil {
 		return &UnsupportedError{Feature: "network", Reason: "the sandbox has none of its own"}
 	}
 	return nil
+}
+
+// surroundingNetwork is the network that a host has made around the container of
+// another driver.
+type surroundingNetwork struct{ *nativeDriver }
+
+// UpdateNetwork changes the limits of one interface.
+func (surroundingNetwork) UpdateNetwork(ctx context.Context, c *Container, name string, b netns.Bandwidth) error {
+	if err := ownNetwork(c); err != nil {
+		return err
+	}
+	return c.Network.SetBandwidth(ctx, name, b)
+}
+
+// StatNetwork measures one interface.
+func (surroundingNetwork) StatNetwork(c *Container, name string, s *netns.InterfaceStats) error {
+	if c.record.at() != phaseCreated {
+		return &StateError{State: StateCreating, Reason: "it is not whole yet"}
+	}
+	if err := ownNetwork(c); err != nil {
+		return err
+	}
+	return c.Network.Stat(name, s)
 }
 
 // Interfaces lists the links of the sandbox's own network.

@@ -178,11 +178,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		return h.finish(ctx, s, "it was being destroyed")
 	case phaseCreated:
 	}
-	if d, ok := driver.(Recoverer); ok {
-		err = d.Recover(ctx, s.c)
-	} else {
-		_, err = driver.Check(ctx, s.c)
-	}
+	err = s.discover(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return h.finish(ctx, s, "it vanished")
 	}
@@ -227,7 +223,7 @@ func (h *Host) unwritten(id string, err error) bool {
 
 // finish destroys what is left of a sandbox.
 func (h *Host) finish(ctx context.Context, s *Sandbox, reason string) Recovery {
-	if err := s.driver.Destroy(ctx, s.c); err != nil {
+	if err := s.raze(ctx); err != nil {
 		return Recovery{ID: s.id, Reason: reason, Err: errors.Join(err, s.c.record.close())}
 	}
 	return h.forget(s.id, s.c.record, reason)

@@ -27,8 +27,9 @@ type Sandbox struct {
 	driver Driver
 	busy   chan struct{} // holds a token while a change is under way
 	c      *Container
-	gone   bool // destroyed, or never made; guarded by busy
-	dead   bool // destroyed but for its record; guarded by busy
+	around []Isolator // what the host makes around the container
+	gone   bool       // destroyed, or never made; guarded by busy
+	dead   bool       // destroyed but for its record; guarded by busy
 
 	watching watching
 
@@ -45,6 +46,7 @@ func newSandbox(h *Host, d Driver, rec *record) *Sandbox {
 		id: rec.first.ID, host: h, driver: d, busy: make(chan struct{}, 1),
 		c: &Container{Spec: rec.spec.Clone(), record: rec, groups: h.native.groups},
 	}
+	s.around = h.native.around(d)
 	s.c.watched = s.watchDrift
 	s.c.ended = s.noteExit
 	s.c.settled = func(ctx context.Context) error {
@@ -84,11 +86,11 @@ func (s *Sandbox) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = s.driver.Create(ctx, s.c); err == nil {
+	if err = s.build(ctx); err == nil {
 		if err = s.c.record.add(entry{Phase: phaseCreated}); err == nil {
 			return nil
 		}
-		err = errors.Join(err, s.driver.Destroy(context.WithoutCancel(ctx), s.c))
+		err = errors.Join(err, s.raze(context.WithoutCancel(ctx)))
 	}
 	return errors.Join(err, s.c.record.remove())
 }
@@ -198,7 +200,7 @@ func (s *Sandbox) Start(ctx context.Context, files ...*os.File) error {
 			return s.lacks("start")
 		}
 		s.starting.begin()
-		err := d.Start(ctx, s.c, files)
+		err := s.run(ctx, d, files)
 		s.noteStart(err)
 		return err
 	})
@@ -459,7 +461,7 @@ func (s *Sandbox) end(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.driver.Destroy(ctx, s.c); err != nil {
+	if err := s.raze(ctx); err != nil {
 		return err
 	}
 	s.dead = true
@@ -479,6 +481,7 @@ func (s *Sandbox) close() error {
 	if d, ok := s.driver.(Releaser); ok {
 		err = d.Release(s.c)
 	}
+	err = errors.Join(err, s.leaveAround())
 	// How its process ended may have been told, and not written down yet.
 	return errors.Join(err, s.c.record.flush(), s.c.record.close())
 }

@@ -92,7 +92,7 @@ func parts() []part {
 		{"destroy-running", nil, destroying("wait", 1)},
 		{"destroy-deaf", nil, destroying("deaf", 1)},
 		{"destroy-orphans", nil, destroying("orphans", 2)},
-		{"destroy-forking", nil, destroying("rabbits", 3)},
+		{"destroy-forking", nil, destroying("rabbits", 2)},
 		{"destroy-stopped", nil, destroyStopped},
 		{"destroy-frozen", []need{freezer}, destroyFrozen},
 		{"destroy-twice-at-once", nil, destroyTwice},
@@ -109,6 +109,9 @@ func parts() []part {
 		{"recover-exited", nil, recoverExited},
 		{"recover-limits", []need{updater}, recoverLimits},
 		{"recover-vanished", nil, recoverVanished},
+		{"logs", nil, logged},
+		{"network", nil, networked},
+		{"classes", nil, classes},
 		{"beside", nil, beside},
 	}
 }

@@ -27,8 +27,7 @@ import (
 // what this module exports. A sandbox is a process in a group, on the machine's own
 // files and namespaces. It holds no descriptors, so that there is nothing to release.
 type plain struct {
-	root   *cgroups.Root
-	parent string
+	root *cgroups.Root
 }
 
 // plainState is what has to be known again.
@@ -45,13 +44,14 @@ type plainBox struct {
 	over  chan struct{} // closed when exit is set; nil for a process of an earlier driver
 }
 
-func (d plain) path(c *isolation.Container) string { return d.parent + "/" + c.Spec.ID }
-
 func (d plain) Create(ctx context.Context, c *isolation.Container) (err error) {
 	if !c.Spec.Root.IsZero() || c.Spec.Process.Terminal || c.Spec.Process.Reaper {
 		return &isolation.UnsupportedError{Feature: "root, terminal, reaper", Reason: "this driver starts a process, and that is all"}
 	}
-	g, err := d.root.CreateWith(ctx, d.path(c), c.Spec.Controllers, c.Spec.Resources)
+	if c.Spec.Logs != nil || !c.Spec.Network.IsZero() {
+		return &isolation.UnsupportedError{Feature: "logs, network", Reason: "nor is it told of what the host makes around it"}
+	}
+	g, err := d.root.CreateWith(ctx, c.GroupPath(), c.Spec.Controllers, c.Spec.Resources)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (d plain) Create(ctx context.Context, c *isolation.Container) (err error) {
 }
 
 func (d plain) Destroy(ctx context.Context, c *isolation.Container) error {
-	g, err := d.root.Open(d.path(c))
+	g, err := d.root.Open(c.GroupPath())
 	switch {
 	case err == nil:
 		g.Own()
@@ -113,7 +113,7 @@ func (d plain) Check(_ context.Context, c *isolation.Container) (isolation.Statu
 		}
 		c.Private = b
 	}
-	g, err := d.root.Open(d.path(c))
+	g, err := d.root.Open(c.GroupPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", isolation.ErrNotFound, err)
 	}
@@ -209,11 +209,11 @@ func TestPlain(t *testing.T) {
 	if testutil.Emulated() {
 		testutil.Skip(t, "real", "it is about the suite; TestNative is about kernels")
 	}
-	isolationtest.Driver(t, func(t testing.TB, at isolationtest.Place) isolation.Driver {
+	isolationtest.Driver(t, func(t testing.TB, _ isolationtest.Place) isolation.Driver {
 		root, err := cgroups.Open("")
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, root.Close()) })
-		return plain{root, at.Parent}
+		return plain{root}
 	}, isolationtest.DriverOptions{
 		Refused: map[string]func(*isolation.Spec){
 			"root": func(s *isolation.Spec) { s.Root.Path = "/" },

@@ -35,6 +35,10 @@ func Workload() (code int, ok bool) {
 		return code, true
 	case "echo":
 		return echo(), true
+	case "say":
+		fmt.Println(args[0])
+		fmt.Fprintln(os.Stderr, args[0])
+		return 0, true
 	case "wait":
 		return pause(), true
 	case "deaf":

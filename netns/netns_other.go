@@ -141,6 +141,9 @@ func (a *Attachment) Namespace() *namespaces.Handle { return nil }
 // Inside is nil here.
 func (a *Attachment) Inside() *Handle { return nil }
 
+// Path is empty here.
+func (a *Attachment) Path() string { return "" }
+
 // Interfaces is empty here.
 func (a *Attachment) Interfaces() []Attached { return nil }
 

@@ -7,6 +7,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
@@ -16,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/internal/life"
 	"github.com/caisson-run/caisson/isolation/runtimespec"
 )
 
@@ -30,11 +32,19 @@ type blueprint struct {
 func convert(c *isolation.Container) (*blueprint, error) { return convertSpec(c.Spec, c) }
 
 func convertSpec(s isolation.Spec, c *isolation.Container) (*blueprint, error) {
-	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{CgroupsPath: "/" + c.GroupPath()})
+	network, err := c.NetworkPath()
 	if err != nil {
 		return nil, err
 	}
+	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{CgroupsPath: "/" + c.GroupPath(), NetworkNamespace: network})
+	if err != nil {
+		return nil, err
+	}
+	if err := life.MountNames(c, spec); err != nil {
+		return nil, err
+	}
 	b := &blueprint{process: spec.Process}
+	mapIDs(s, spec)
 	if err := b.lacks(s, left); err != nil {
 		return nil, err
 	}
@@ -58,13 +68,28 @@ func convertSpec(s isolation.Spec, c *isolation.Container) (*blueprint, error) {
 	return b, nil
 }
 
+// mapIDs has volumes mounted with the ids of the sandbox, and what is mounted below
+// them too: libcontainer knows that since release 1.2 of runc.
+func mapIDs(s isolation.Spec, spec *specs.Spec) {
+	for _, v := range s.Root.Volumes {
+		for i := range spec.Mounts {
+			if m := &spec.Mounts[i]; v.IDMapped && m.Destination == v.Target {
+				m.Options = append(m.Options, "ridmap")
+			}
+		}
+	}
+}
+
 // lacks is an error of all that was asked for and libcontainer does not do. What
 // is only by default it notes.
 func (b *blueprint) lacks(s isolation.Spec, left []runtimespec.Leftover) error {
 	var errs []error
 	for _, l := range left {
+		if slices.Contains(life.Around(), l.Field) {
+			continue
+		}
 		switch l.Field {
-		case "driver", "class", "controllers", "security.keyring": // seen to here
+		case "driver", "class", "controllers", "security.keyring", "root.volumes.idMapped": // seen to here
 			continue
 		case "security.landlock":
 			if s.Security.Landlock != isolation.On {
@@ -81,7 +106,7 @@ func (b *blueprint) lacks(s isolation.Spec, left []runtimespec.Leftover) error {
 	}
 	if s.Process.Terminal {
 		errs = append(errs, &isolation.UnsupportedError{
-			Feature: "process.terminal", Reason: "libcontainer makes terminals itself instead of taking the caller's",
+			Feature: "process.terminal", Reason: "libcontainer makes the terminal, in the container, and cannot be given the caller's",
 		})
 	}
 	return errors.Join(errs...)

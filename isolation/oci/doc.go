@@ -24,10 +24,13 @@
 //
 // # What a sandbox has to have
 //
-// A [isolation.Root] that is a directory. What libcontainer does not do is an error
-// of Create that names the field, not an omission; what would be there by default
-// and is not, such as a filter of system calls without the build tag "seccomp", is
-// in Status.Missing. Device rules cannot be updated.
+// A [isolation.Root] that is a directory, with a place for each mount if its users are
+// not the machine's. What libcontainer does not do is an error of Create that names the
+// field, not an omission: layers and mapped ids of a root, a reaper, pinning to CPUs,
+// and a terminal, since libcontainer makes one in the container and cannot be given the
+// caller's. What would be there by default and is not, such as a filter of system calls
+// without the build tag "seccomp", is in Status.Missing. Device rules cannot be
+// updated. The network and the log of a sandbox are the host's, as for the native driver.
 //
 // # What comes with libcontainer
 //

@@ -42,6 +42,7 @@ var _ interface {
 	isolation.Watcher
 	isolation.Execer
 	isolation.Releaser
+	isolation.Surrounded
 } = (*Driver)(nil)
 
 // treesFile is the name of a list in Config.Root. No sandbox is called that.

@@ -131,10 +131,33 @@ func openFifo(ctx context.Context, path string, p *life.Process) error {
 		case <-over:
 		}
 	}()
-	if _, err := f.Read(make([]byte, 1)); err != nil {
+	_, err = f.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) && context.Cause(ctx) == nil {
+		err = wentOn(f, err) // a program that has ended before the look was let go
+	}
+	if err != nil {
 		return fmt.Errorf("let the init go on: %w", err)
 	}
 	return os.Remove(path)
+}
+
+// wentOn is nil if the init has written its byte, and err if not.
+func wentOn(f *os.File, err error) error {
+	conn, cerr := f.SyscallConn()
+	if cerr == nil {
+		cerr = f.SetReadDeadline(time.Time{})
+	}
+	n := 0
+	if cerr == nil {
+		cerr = conn.Read(func(fd uintptr) bool {
+			n, _ = syscall.Read(int(fd), make([]byte, 1))
+			return true
+		})
+	}
+	if cerr == nil && n == 1 {
+		return nil
+	}
+	return err
 }
 
 // descriptors are those of a process to start; done closes what was opened for it.

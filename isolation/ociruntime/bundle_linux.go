@@ -16,6 +16,7 @@ import (
 
 	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/internal/life"
 	"github.com/caisson-run/caisson/isolation/runtimespec"
 	"github.com/caisson-run/caisson/namespaces"
 )
@@ -34,8 +35,13 @@ func (d *Driver) convert(c *isolation.Container) (spec *specs.Spec, missing []st
 	if err != nil {
 		return nil, nil, err
 	}
+	network, err := c.NetworkPath()
+	if err != nil {
+		return nil, nil, err
+	}
 	spec, left, err := runtimespec.ToSpec(s, runtimespec.Config{
 		Rootfs: d.rootfs(s.ID), CgroupsPath: "/" + c.GroupPath(), Capabilities: caps,
+		NetworkNamespace: network,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -44,7 +50,7 @@ func (d *Driver) convert(c *isolation.Container) (spec *specs.Spec, missing []st
 	for _, l := range left {
 		asked := l.Field != "security.landlock" || s.Security.Landlock != isolation.On
 		switch {
-		case slices.Contains(elsewhere, l.Field):
+		case slices.Contains(elsewhere, l.Field), slices.Contains(life.Around(), l.Field):
 		case slices.Contains(without, l.Field) && asked && (l.Field != "root.bare" || !s.Root.Bare):
 			missing = append(missing, l.String())
 		default:
@@ -52,12 +58,15 @@ func (d *Driver) convert(c *isolation.Container) (spec *specs.Spec, missing []st
 		}
 	}
 	if s.Process.Terminal {
-		errs = append(errs, &isolation.UnsupportedError{Feature: "process.terminal", Reason: "a runtime makes terminals itself"})
+		errs = append(errs, &isolation.UnsupportedError{Feature: "process.terminal", Reason: "a runtime makes the terminal, in the container, and cannot be given the caller's"})
 	}
 	if len(s.Root.Layers) > 0 && s.Namespaces.Kinds().Has(namespaces.User) {
 		errs = append(errs, &isolation.UnsupportedError{
 			Feature: "root.layers", Reason: "in a new user namespace nobody could write to them; give a path",
 		})
+	}
+	if err := life.MountNames(c, spec); err != nil {
+		return nil, nil, err
 	}
 	for i := range spec.Mounts {
 		plain(&spec.Mounts[i])

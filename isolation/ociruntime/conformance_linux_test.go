@@ -8,7 +8,6 @@ import (
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolationtest"
-	"github.com/caisson-run/caisson/netns"
 )
 
 // suiteWorkload is what the suite has a sandbox do.
@@ -32,7 +31,6 @@ func TestConformance(t *testing.T) {
 					"no root":   func(s *isolation.Spec) { s.Root = isolation.Root{} },
 					"reaper":    func(s *isolation.Spec) { s.Process.Reaper = true },
 					"terminal":  func(s *isolation.Spec) { s.Process.Terminal = true },
-					"interface": func(s *isolation.Spec) { s.Network = netns.Spec{Mode: netns.ModeNew, Isolated: true} },
 					"no volume": func(s *isolation.Spec) { s.Root.Volumes[0].Source = "/nowhere" },
 				},
 			})

@@ -13,6 +13,9 @@
 // freezing are the cgroups package's, as for the native driver. Claims, drift and
 // elastic policies work as they do there.
 //
+// The network and the log that a spec asks for are the host's, as for the native driver:
+// the container joins the one, by its file in /run/netns, and writes to the other.
+//
 // [Driver.Destroy] kills the group, has the runtime forget the container, and
 // removes what is left. It comes to its end without the runtime too.
 //
@@ -27,7 +30,8 @@
 //
 // What a runtime's configuration has no words for is an [isolation.UnsupportedError]
 // of Create, with the field: a sandbox without a root of its own, a reaper,
-// interfaces of a network, pinning to CPUs, logs, a terminal. Landlock by default and
+// pinning to CPUs, mapped ids of a root or a volume, and a terminal: a runtime makes
+// one in the container, and the process can be given no other. Landlock by default and
 // the choice of controllers are done without, and Check says so.
 //
 // Whoever can write to the runtime's program or to its state runs as root.

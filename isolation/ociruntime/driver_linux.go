@@ -37,6 +37,7 @@ var _ interface {
 	isolation.Statter
 	isolation.Watcher
 	isolation.Releaser
+	isolation.Surrounded
 } = (*Driver)(nil)
 
 // New makes a driver for a host's Config.Drivers. The runtime itself is looked for

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/ociruntime"
 	"github.com/caisson-run/caisson/namespaces"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // What a runtime makes of a spec is what the native driver makes of it.
@@ -46,6 +48,15 @@ func TestAsNative(t *testing.T) {
 		},
 		"mapped": func(s *isolation.Spec) {
 			s.Namespaces.User, s.Namespaces.Network = isolation.NamespaceNew, isolation.NamespaceNew
+			s.Namespaces.UIDMap = namespaces.IDMaps{{Outside: 0, Count: 65536}}
+			s.Namespaces.GIDMap = s.Namespaces.UIDMap
+		},
+		"network": func(s *isolation.Spec) {
+			s.Network = netns.Spec{
+				Mode: netns.ModeNew, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "77"},
+				DNS: netns.DNS{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}},
+			}
+			s.Namespaces.User = isolation.NamespaceNew // the network stays the machine's
 			s.Namespaces.UIDMap = namespaces.IDMaps{{Outside: 0, Count: 65536}}
 			s.Namespaces.GIDMap = s.Namespaces.UIDMap
 		},

@@ -66,10 +66,13 @@ func need(t testing.TB, runtime string) {
 // image is a root file system with what a root needs to have mount points for.
 func image(t testing.TB) string {
 	dir := filepath.Join(t.TempDir(), "image")
-	for _, d := range []string{"proc", "sys", "dev", "bin", "mnt"} {
+	for _, d := range []string{"proc", "sys", "dev", "bin", "mnt", "etc"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/test"), nil, 0o755))
+	for _, f := range []string{"resolv.conf", "hosts"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "etc", f), nil, 0o644))
+	}
 	return dir
 }
 
@@ -193,6 +196,10 @@ func tellFacts() int {
 	}
 	for _, file := range []string{"oom_score_adj", "limits", "uid_map", "gid_map"} {
 		text, _ := os.ReadFile("/proc/self/" + file)
+		facts[file] = string(text)
+	}
+	for _, file := range []string{"/etc/resolv.conf", "/etc/hosts", "/proc/sys/net/ipv4/ip_default_ttl"} {
+		text, _ := os.ReadFile(file)
 		facts[file] = string(text)
 	}
 	facts["limits"] = strings.Join(strings.Fields(lineWith(facts["limits"], "Max core file")), " ")
