@@ -166,6 +166,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
+	dir.Shared = cfg.Shared
 	lock, err := lockRoot(cfg.Root, cfg.Shared)
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
@@ -191,6 +192,7 @@ func (h *Host) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	own.Shared = h.cfg.Shared
 	if h.journal, err = openJournal(h.cfg.Root, h.cfg.Journal, h.cfg.Shared); err != nil {
 		return err
 	}

@@ -52,7 +52,13 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 const suffix = ".state"
 
 // Dir is a directory of logs.
-type Dir struct{ path string }
+type Dir struct {
+	path string
+
+	// Shared says that other processes write to the logs too, and may put others in
+	// their places. It is set before the first log is opened.
+	Shared bool
+}
 
 // Open makes the directory if need be, readable by its owner only.
 func Open(path string) (*Dir, error) {
@@ -85,6 +91,9 @@ type Log struct {
 	path string
 	fd   *sys.FD // not an os.File: whose making and closing takes longer than the writing
 	size int64   // as far as this process knows
+
+	shared  bool // see Dir
+	renewal bool // there may be what a crash in Replace has left
 }
 
 // Create makes the log called name with its first line. It fails with an error
@@ -99,6 +108,7 @@ func (d *Dir) Create(name string, first any) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.renewal = d.Shared // whoever removed the one before has removed that too
 	if _, err := l.write(line); err != nil {
 		return nil, errors.Join(err, l.Remove())
 	}
@@ -111,7 +121,7 @@ func (d *Dir) open(name string, flag int) (*Log, error) {
 		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|flag, 0o600)
 		switch err {
 		case nil:
-			return &Log{path: path, fd: sys.NewFD(fd)}, nil
+			return &Log{path: path, fd: sys.NewFD(fd), shared: d.Shared, renewal: true}, nil
 		case syscall.EINTR:
 		default:
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
@@ -218,7 +228,7 @@ func (l *Log) Append(v any) error {
 	n, err := l.write(line)
 	var st syscall.Stat_t
 	if err == nil {
-		if syscall.Fstat(l.fd.Int(), &st) == nil && st.Nlink == 0 {
+		if l.shared && syscall.Fstat(l.fd.Int(), &st) == nil && st.Nlink == 0 {
 			return l.again(line)
 		}
 		return nil
@@ -260,6 +270,7 @@ func (l *Log) Replace(v any) (err error) {
 		return err
 	}
 	path := l.path + renewed
+	l.renewal = true
 	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_APPEND|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_CREAT|syscall.O_TRUNC, 0o600)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
@@ -289,7 +300,11 @@ const renewed = ".new"
 // log. A file that is gone is nil.
 func (l *Log) Remove() error {
 	var errs []error
-	for _, path := range []string{l.path, l.path + renewed} {
+	paths := []string{l.path + renewed, l.path} // a crash in between leaves one whose name is known
+	if !l.renewal {
+		paths = paths[1:]
+	}
+	for _, path := range paths {
 		if err := syscall.Unlink(path); err != nil && err != syscall.ENOENT {
 			errs = append(errs, &os.PathError{Op: "remove", Path: path, Err: err})
 		}

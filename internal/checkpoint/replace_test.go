@@ -12,6 +12,7 @@ import (
 
 func TestReplace(t *testing.T) {
 	d := open(t)
+	d.Shared = true
 	l, err := d.Create("a", line{N: 0})
 	require.NoError(t, err)
 	defer l.Close()
@@ -57,6 +58,18 @@ func TestReplaceCutOff(t *testing.T) {
 	require.NoError(t, os.WriteFile(d.Path("a")+renewed, nil, 0o600))
 	require.NoError(t, l.Remove())
 	left, err := os.ReadDir(d.path)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	// The next process does not know who was cut off.
+	l, err = d.Create("a", line{N: 0})
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	require.NoError(t, os.WriteFile(d.Path("a")+renewed, nil, 0o600))
+	_, l, err = load(t, d, "a")
+	require.NoError(t, err)
+	require.NoError(t, l.Remove())
+	left, err = os.ReadDir(d.path)
 	require.NoError(t, err)
 	assert.Empty(t, left)
 }
