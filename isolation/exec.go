@@ -34,7 +34,7 @@ type Exec struct {
 	child *launch.Child
 	stub  bool      // the child stands for the process
 	own   *ownGroup // nil: it is in the sandbox's
-	drop  func()
+	end   *ending
 	send  func(syscall.Signal) error // of a driver that has no child here
 	ended chan struct{}              // closed once status is set
 
@@ -138,6 +138,12 @@ func (e *Exec) PID() int { return e.pid }
 
 // Wait waits for the end of the process. It may be called by many and again.
 func (e *Exec) Wait(ctx context.Context) (ExitStatus, error) {
+	if e.send == nil && !isClosed(e.ended) {
+		e.mu.Lock()
+		end := e.end
+		e.mu.Unlock()
+		end.look(ctx)
+	}
 	select {
 	case <-e.ended:
 		e.mu.Lock()
@@ -168,12 +174,13 @@ func (e *Exec) Signal(sig syscall.Signal) error {
 	return err
 }
 
-// exited runs once, on the engine's goroutine, when the process has ended.
+// exited runs once, on the engine's goroutine or one that waits, when the process has
+// ended.
 func (e *Exec) exited() {
 	st := ExitStatus{At: time.Now()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.drop()
+	e.end.drop()
 	if end, ended, err := e.child.Reap(); err == nil && ended {
 		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
 	} else if err == nil {
@@ -203,7 +210,7 @@ func (e *Exec) tell(st ExitStatus) {
 func (e *Exec) release() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.drop()
+	e.end.drop()
 	err := e.child.PIDFD.Close()
 	if e.own != nil && e.own.Cgroup != nil {
 		err = errors.Join(err, e.own.Close())

@@ -34,6 +34,7 @@ type nativeDriver struct {
 	ungrouped error   // why
 	engine    *elastic.Engine
 	low       *sys.LowFDs
+	lookout   *lookout
 	groups    *cgroupIsolator
 	network   *networkIsolator
 	logs      *logsIsolator
@@ -55,7 +56,7 @@ type box struct {
 	saved nativeState
 	pidfd *sys.FD       // the first process; nil until it was started
 	child *launch.Child // set if it is this process's own child
-	drop  func()        // stops listening for its end
+	end   *ending       // of the first process; nil if nobody listens for it
 	ended chan struct{} // closed once saved.Exit is set
 	hurry chan struct{} // closed once the sandbox is being destroyed
 
@@ -92,6 +93,9 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []stri
 	if err == nil {
 		d.engine, err = elastic.NewEngine()
 	}
+	if err == nil {
+		d.lookout, err = newLookout()
+	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -120,6 +124,9 @@ func (d *nativeDriver) close() error {
 	}
 	if d.low != nil {
 		errs = append(errs, d.low.Close())
+	}
+	if d.lookout != nil {
+		errs = append(errs, d.lookout.close())
 	}
 	errs = append(errs, d.stubs.stub.Close(), d.supervisor.close())
 	if d.root != nil {
@@ -394,9 +401,7 @@ func (d *nativeDriver) Release(c *Container) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.drop != nil {
-		b.drop()
-	}
+	b.end.drop()
 	if b.released != nil && !isClosed(b.released) {
 		close(b.released)
 	}

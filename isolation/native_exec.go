@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/sys"
@@ -165,7 +166,7 @@ func (d *nativeDriver) exec(ctx context.Context, l *Launch, own *ownGroup) (*Exe
 	}
 	e := &Exec{pid: child.PID, child: child, stub: l.spec.Process.Reaper, own: own, ended: make(chan struct{})}
 	e.mu.Lock() // it may end at once
-	e.drop, err = d.engine.OnExit(child.PIDFD.Int(), e.exited)
+	e.end, err = d.onExit(child.PIDFD, time.Now(), e.exited)
 	e.mu.Unlock()
 	if err != nil {
 		err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))

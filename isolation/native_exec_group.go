@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
@@ -207,7 +208,7 @@ func (d *nativeDriver) resume(c *Container, b *box) error {
 		}
 		g.Own()
 		o.Cgroup = g
-		e := &Exec{pid: s.PID, own: o, drop: func() {}, child: &launch.Child{PID: s.PID}, ended: make(chan struct{})}
+		e := &Exec{pid: s.PID, own: o, child: &launch.Child{PID: s.PID}, ended: make(chan struct{})}
 		b.execs = append(b.execs, e)
 		if s.PID != 0 {
 			e.child.PIDFD, err = holdProcess(s.PID, s.Since, s.Inode)
@@ -219,7 +220,7 @@ func (d *nativeDriver) resume(c *Container, b *box) error {
 			return err
 		default:
 			e.mu.Lock()
-			e.drop, err = d.engine.OnExit(e.child.PIDFD.Int(), e.exited)
+			e.end, err = d.onExit(e.child.PIDFD, time.Time{}, e.exited)
 			e.mu.Unlock()
 			if err != nil {
 				return err

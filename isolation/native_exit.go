@@ -14,14 +14,14 @@ import (
 
 // listen arranges for the end of the first process to be noticed.
 func (d *nativeDriver) listen(c *Container, b *box) error {
-	drop, err := d.engine.OnExit(b.pidfd.Int(), func() { d.exited(c, b) })
+	end, err := d.onExit(b.pidfd, b.saved.StartedAt, func() { d.exited(c, b) })
 	b.mu.Lock()
-	b.drop = drop
+	b.end = end
 	b.mu.Unlock()
 	return err
 }
 
-// exited runs once, on the engine's goroutine, and does not block.
+// exited runs once, on the engine's goroutine or one that waits, and does not block.
 func (d *nativeDriver) exited(c *Container, b *box) {
 	st := ExitStatus{At: time.Now()}
 	child := b.child
@@ -151,6 +151,12 @@ func (d *nativeDriver) Wait(ctx context.Context, c *Container) (ExitStatus, erro
 	}
 	b.waiters.Add(1)
 	var err error
+	if !isClosed(b.ended) {
+		b.mu.Lock()
+		end := b.end
+		b.mu.Unlock()
+		end.look(ctx)
+	}
 	select {
 	case <-b.ended:
 	case <-ctx.Done():

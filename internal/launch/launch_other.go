@@ -6,6 +6,7 @@ package launch
 
 import (
 	"context"
+	"time"
 
 	"github.com/caisson-run/caisson/internal/feature"
 	"github.com/caisson-run/caisson/internal/sys"
@@ -53,6 +54,9 @@ func (*Child) Wait() (Status, error) { return Status{}, errOther }
 
 // Reap returns [ErrNotSupported].
 func (*Child) Reap() (Status, bool, error) { return Status{}, false, errOther }
+
+// AwaitExit returns false.
+func AwaitExit(int, int, time.Duration) bool { return false }
 
 // Landlock is 0: there is none.
 func Landlock() int { return 0 }
