@@ -11,7 +11,9 @@ type Class uint8
 // it, and never for the sake of its own. On CPUs and disks the kernel sees to that
 // at once: best-effort work runs only while nobody else wants to (cpu.idle, Linux
 // 5.15), or with the least weight, and latency-critical work has ten times the
-// usual one. See [Class.Limits] and [Class.Together].
+// usual one. See [Class.Limits] and [Class.Together]. How much memory is protected,
+// and how much of the network is left, depends on what is in use, so these are
+// policies: [MemoryProtect] and [NetworkGuard].
 const (
 	// Standard work is neither squeezed nor protected.
 	Standard Class = iota

@@ -106,9 +106,16 @@ type Controller struct {
 
 	waiting  []waiting
 	squeezed map[Target]time.Duration // when each was last squeezed
+	narrowed map[Networked]narrowed   // the same for networks
 
 	stop context.CancelFunc
 	done chan struct{}
+}
+
+// narrowed is when limits of a network were set last, and whose it is.
+type narrowed struct {
+	at time.Duration
+	id string
 }
 
 type waiting struct {
@@ -130,7 +137,7 @@ func New(f Fleet, cfg Config) (*Controller, error) {
 	return &Controller{
 		cfg: cfg, meter: NewMeter(f, cfg.Policies...), planner: p,
 		monitor: NewMonitor(cfg.Monitor), estimator: NewEstimator(cfg.Estimator),
-		squeezed: make(map[Target]time.Duration),
+		squeezed: make(map[Target]time.Duration), narrowed: make(map[Networked]narrowed),
 	}, nil
 }
 
@@ -299,6 +306,16 @@ func (c *Controller) make(ctx context.Context, at time.Duration, r Correction) e
 		}
 		c.squeezed[t] = at
 		return nil
+	case len(r.Network) > 0:
+		n, ok := t.(Networked)
+		if !ok {
+			return &cgroups.UnsupportedError{Feature: "limits of a network", Reason: "the target is not Networked"}
+		}
+		if err := n.SqueezeNetwork(ctx, r.Network...); err != nil {
+			return err
+		}
+		c.narrowed[n] = narrowed{at, r.Sandbox}
+		return nil
 	case r.Rung == Reclaim:
 		return t.Reclaim(ctx, r.Bytes)
 	}
@@ -328,6 +345,18 @@ func (c *Controller) renew(ctx context.Context, s *Snapshot) {
 		}
 		if t.Squeeze(ctx, cgroups.Resources{}) == nil {
 			c.squeezed[t] = s.At
+		}
+	}
+	for n, last := range c.narrowed {
+		if s.At-last.at < SqueezeLasts/3 {
+			continue
+		}
+		if s.Find(last.id) == nil {
+			delete(c.narrowed, n)
+			continue
+		}
+		if n.SqueezeNetwork(ctx) == nil {
+			c.narrowed[n] = narrowed{s.At, last.id}
 		}
 	}
 }

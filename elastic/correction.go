@@ -58,6 +58,10 @@ type Correction struct {
 	// back. A Release without any thaws.
 	Resources cgroups.Resources `json:"resources,omitzero"`
 
+	// Network are limits in the place of Resources, for a target that is
+	// [Networked].
+	Network []LinkLimits `json:"network,omitempty"`
+
 	// Bytes is how much Reclaim is to take.
 	Bytes uint64 `json:"bytes,omitempty"`
 
@@ -80,7 +84,7 @@ func (c Correction) Validate() error {
 	invalid := func(reason string) error {
 		return &cgroups.InvalidError{Field: "correction", Value: c.String(), Reason: reason}
 	}
-	limits := !c.Resources.IsZero()
+	limits := c.limits()
 	switch {
 	case c.Policy == "" || c.Sandbox == "" || c.Reason == "":
 		return invalid("policy, sandbox and reason must be there")
@@ -92,9 +96,22 @@ func (c Correction) Validate() error {
 		return invalid("only throttle and release have limits")
 	case (c.Rung == Reclaim) != (c.Bytes > 0):
 		return invalid("reclaim, and only reclaim, has bytes")
+	case len(c.Network) > 0 && !c.Resources.IsZero():
+		return invalid("limits of a network are a correction of their own")
+	}
+	for _, l := range c.Network {
+		if why := l.validate(); why != "" {
+			return invalid(why)
+		}
 	}
 	return c.Resources.Validate()
 }
+
+// limits reports whether c sets any.
+func (c Correction) limits() bool { return !c.Resources.IsZero() || len(c.Network) > 0 }
+
+// Thaws reports whether c has a frozen sandbox go on: a release of nothing else.
+func (c Correction) Thaws() bool { return c.Rung == Release && !c.limits() }
 
 // Figure is a number of a [Snapshot] that an [Expectation] is about.
 type Figure string
@@ -110,6 +127,12 @@ const (
 	FigureThrottled   Figure = "cpu.throttled" // share of the periods, 0 to 1
 	FigureSlack       Figure = "service.slack" // share of the target
 	FigureFrozen      Figure = "cgroup.freeze" // 1 is frozen
+
+	FigureEgress        Figure = "network.egress"      // bits a second, over all links
+	FigureIngress       Figure = "network.ingress"     // bits a second, over all links
+	FigureRetransmits   Figure = "network.retransmits" // share of the TCP segments, 0 to 1
+	FigureUplinkDelay   Figure = "uplink.delay"        // seconds, of what is sent
+	FigureUplinkDropped Figure = "uplink.dropped"      // share of the packets sent, 0 to 1
 )
 
 // Expectation is a figure that a correction is to move, and by when.
@@ -156,8 +179,12 @@ func (e Expectation) met(s *Snapshot) (got float64, met, ok bool) {
 }
 
 func (f Figure) in(s *Snapshot, of string) (v float64, ok bool) {
-	if f == FigureMachineFree {
+	switch f {
+	case FigureMachineFree:
 		return float64(s.Machine.Free), true
+	case FigureUplinkDelay, FigureUplinkDropped:
+		return s.Machine.uplink(f)
+	default:
 	}
 	u := s.Find(of)
 	if u == nil {
@@ -181,7 +208,9 @@ func (f Figure) in(s *Snapshot, of string) (v float64, ok bool) {
 			return 1, true
 		}
 		return 0, true
-	case FigureNone, FigureMachineFree:
+	case FigureEgress, FigureIngress, FigureRetransmits:
+		return u.Network.figure(f)
+	case FigureNone, FigureMachineFree, FigureUplinkDelay, FigureUplinkDropped:
 	}
 	return 0, false
 }
@@ -226,4 +255,10 @@ const (
 	KnobIOMax     Knob = "io.max"
 	KnobFreeze    Knob = "cgroup.freeze"
 	KnobKill      Knob = "cgroup.kill"
+
+	// Limits of all links of a sandbox's own network.
+	KnobEgress  Knob = networkKnobs + "egress"
+	KnobIngress Knob = networkKnobs + "ingress"
 )
+
+const networkKnobs = "network."

@@ -42,6 +42,9 @@
 // so two never fight over it. The formulas are those of published controllers,
 // named in each policy's comment.
 //
+// Limits of a sandbox's network are corrections like others, for targets that are
+// [Networked]. Networks are measured only for policies that move such limits.
+//
 // # The agent
 //
 // A controller's look costs CPU time, a fifth of a millisecond for a sandbox whose

@@ -17,6 +17,8 @@ import (
 type Meter struct {
 	fleet   Fleet
 	placed  bool // whether which CPUs there are matters
+	wired   bool // whether networks do
+	uplink  uplinkMeter
 	first   time.Time
 	last    time.Time
 	idle    time.Duration // of the machine's CPUs
@@ -29,15 +31,17 @@ type Meter struct {
 type counted struct {
 	target    Target
 	now, then *cgroups.Stats // then is nil at first
+	network   networkMeter
 }
 
 // NewMeter makes a meter that has measured nothing. Which CPUs the machine and best
-// effort have is measured only if one of the policies moves cpuset.cpus.
+// effort have is measured only if one of the policies moves cpuset.cpus, and networks,
+// with the link that they share, if one limits them.
 func NewMeter(f Fleet, policies ...Policy) *Meter {
 	placed := slices.ContainsFunc(policies, func(p Policy) bool {
 		return slices.ContainsFunc(p.Levers(), func(l Lever) bool { return l.Knob == KnobCPUs })
 	})
-	return &Meter{fleet: f, placed: placed, before: make(map[string]*counted), missing: make(map[string]error)}
+	return &Meter{fleet: f, placed: placed, wired: goesByNetwork(policies), before: make(map[string]*counted), missing: make(map[string]error)}
 }
 
 // Read measures everything now. A sandbox that cannot be measured is left out,
@@ -71,6 +75,9 @@ func (m *Meter) Read() (*Snapshot, error) {
 			c.then, c.now = c.now, c.then
 		}
 		u, err := c.use(s)
+		if err == nil && m.wired {
+			u.Network, err = c.network.read(t, s.Elapsed)
+		}
 		switch {
 		case errors.Is(err, cgroups.ErrGone):
 			continue
@@ -123,6 +130,11 @@ func (m *Meter) machine(s *Snapshot) error {
 	for i, r := range []cgroups.PressureResource{cgroups.PressureCPU, cgroups.PressureMemory, cgroups.PressureIO} {
 		// A machine without pressure files has no stalls to tell of.
 		if err := m.fleet.Pressure(r, &stalls[i]); err != nil && !errors.Is(err, cgroups.ErrNotSupported) {
+			return err
+		}
+	}
+	if m.wired {
+		if s.Machine.Uplink, err = m.uplink.read(m.fleet, s.Elapsed); err != nil {
 			return err
 		}
 	}

@@ -17,15 +17,16 @@ type Trouble uint8
 
 // The troubles.
 const (
-	Throttled   Trouble = iota + 1 // its own cpu.max holds it back
-	CPUShort                       // it waits for CPUs that others have
-	MemoryShort                    // it stands still while memory is found
-	Refaulting                     // it reads again what was reclaimed from it
-	IOShort                        // it waits for devices
-	ServiceSlow                    // it says itself that it misses its target
+	Throttled    Trouble = iota + 1 // its own cpu.max holds it back
+	CPUShort                        // it waits for CPUs that others have
+	MemoryShort                     // it stands still while memory is found
+	Refaulting                      // it reads again what was reclaimed from it
+	IOShort                         // it waits for devices
+	ServiceSlow                     // it says itself that it misses its target
+	NetworkShort                    // what it sends is lost on the way
 )
 
-var troubleNames = [...]string{"unknown", "throttled", "cpu-short", "memory-short", "refaulting", "io-short", "service-slow"}
+var troubleNames = [...]string{"unknown", "throttled", "cpu-short", "memory-short", "refaulting", "io-short", "service-slow", "network-short"}
 
 // String is "throttled", "cpu-short" and so on.
 func (t Trouble) String() string {
@@ -122,7 +123,10 @@ func (r Report) String() string {
 // grade is left downwards only below Ease times its bound, for Hold, so that a
 // figure at a bound does not flicker. For Throttled the figure is the share of
 // periods, for the shortages the share of time with a stall, for Refaulting
-// refaults a second, for ServiceSlow the share by which the target is missed.
+// refaults a second, for ServiceSlow the share by which the target is missed, for
+// NetworkShort the share of TCP segments that are sent again and that its own limit
+// did not drop, or of the packets that the queue of the machine's [Linked] link drops;
+// it takes a policy that goes by networks for them to be measured.
 type Bounds struct {
 	Elevated, High, Critical float64
 }
@@ -130,7 +134,7 @@ type Bounds struct {
 // MonitorConfig is when a [Monitor] speaks. The zero value has the defaults
 // given at each field.
 type MonitorConfig struct {
-	Bounds map[Trouble]Bounds // of a trouble that is not in it: 0.05, 0.20 and 0.50, for refaults 100, 1000 and 10000
+	Bounds map[Trouble]Bounds // of a trouble that is not in it: 0.05, 0.20 and 0.50, for refaults 100, 1000 and 10000, for networks 0.02, 0.05 and 0.20
 	Ease   float64            // 0 is 0.7
 	Hold   time.Duration      // 0 is 5 s
 }
@@ -169,8 +173,12 @@ func (m *Monitor) bounds(t Trouble) Bounds {
 	if b, ok := m.cfg.Bounds[t]; ok {
 		return b
 	}
-	if t == Refaulting {
+	switch t {
+	case Refaulting:
 		return Bounds{100, 1000, 10000}
+	case NetworkShort:
+		return Bounds{0.02, 0.05, 0.20}
+	case Throttled, CPUShort, MemoryShort, IOShort, ServiceSlow:
 	}
 	return Bounds{0.05, 0.20, 0.50}
 }
@@ -212,6 +220,9 @@ func (m *Monitor) Observe(s *Snapshot) []Report {
 		look(who, IOShort, st.IO.Some)
 	}
 	of("", &s.Machine.Stalls)
+	if up := s.Machine.Uplink; up != nil {
+		look("", NetworkShort, up.Egress.Dropped)
+	}
 	for i := range s.Sandboxes {
 		u := &s.Sandboxes[i]
 		if u.Frozen {
@@ -222,6 +233,9 @@ func (m *Monitor) Observe(s *Snapshot) []Report {
 		look(u.ID, Refaulting, u.Refaults)
 		if slack, ok := u.Service.Slack(); ok {
 			look(u.ID, ServiceSlow, max(0, -slack))
+		}
+		if u.Network != nil {
+			look(u.ID, NetworkShort, u.Network.lost())
 		}
 	}
 	for k, a := range m.states {
@@ -279,6 +293,11 @@ func suspects(s *Snapshot, who string, t Trouble) []Suspect {
 				sum += d.ReadBytes + d.WriteBytes
 			}
 			return sum
+		}
+	case NetworkShort:
+		f = func(u *Use) float64 {
+			sent, _ := u.Network.figure(FigureEgress)
+			return sent
 		}
 	case Throttled:
 		return nil

@@ -142,10 +142,18 @@ func (c Correction) knobs() []Knob {
 	switch {
 	case c.Rung == Kill:
 		return []Knob{KnobKill}
-	case c.Rung == Freeze, c.Rung == Release && c.Resources.IsZero():
+	case c.Rung == Freeze, c.Thaws():
 		return []Knob{KnobFreeze}
 	}
 	var list []Knob
+	for _, l := range c.Network {
+		if !l.Egress.IsZero() {
+			list = append(list, KnobEgress)
+		}
+		if !l.Ingress.IsZero() {
+			list = append(list, KnobIngress)
+		}
+	}
 	for _, name := range c.Resources.Names() {
 		knob, _, _ := strings.Cut(name, " ") // "io.max 8:0 rbps"
 		list = append(list, Knob(knob))

@@ -39,6 +39,10 @@ type MachineUse struct {
 	SwapFree uint64 `json:"swapFree"` // bytes of swap that are free
 
 	Stalls Stalls `json:"stalls"`
+
+	// Uplink is the link that sandboxes share, of a fleet that is [Linked], seen from
+	// the machine. Its Max is what it can carry.
+	Uplink *LinkUse `json:"uplink,omitempty"`
 }
 
 // Use is what one sandbox has and uses.
@@ -76,6 +80,10 @@ type Use struct {
 	IO []DeviceUse `json:"io,omitempty"` // by device, ascending
 
 	Stalls Stalls `json:"stalls"`
+
+	// Network is what goes over its own network; nil if it has none, is not
+	// [Networked], or no policy goes by it.
+	Network *NetworkUse `json:"network,omitempty"`
 
 	Service *Service `json:"service,omitempty"` // what it says of itself; nil if it says nothing
 }

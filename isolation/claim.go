@@ -124,7 +124,7 @@ func (s *Sandbox) relay(ctx context.Context, op string, change func(layers, time
 		return result, err
 	}
 	if after.same(before) {
-		s.host.leases.arm(s, after.ends())
+		s.host.leases.arm(s, s.c.record.ends())
 		return result, nil
 	}
 	names := changed(before, after)
@@ -139,7 +139,7 @@ func (s *Sandbox) relay(ctx context.Context, op string, change func(layers, time
 	if err := s.c.record.add(entry{Update: &wanted, Layers: &both}); err != nil {
 		return result, err
 	}
-	defer func() { s.host.leases.arm(s, s.c.record.claims().ends()) }()
+	defer func() { s.host.leases.arm(s, s.c.record.ends()) }()
 	if !wanted.IsZero() {
 		if result, err = d.Update(ctx, s.c, settled(wanted), s.host.cfg.Update); err != nil {
 			return result, errors.Join(err, s.c.record.add(entry{Updated: &old, Layers: &before}))
@@ -225,8 +225,11 @@ func (s *Sandbox) under(r cgroups.Resources) (l *layers, after, write cgroups.Re
 	return &have, have.resources(), write, nil
 }
 
-// expire ends the claims whose time has come.
+// expire ends the claims, and the limits of a network, whose time has come.
 func (s *Sandbox) expire(ctx context.Context) error {
+	if err := s.widen(ctx); err != nil || len(s.c.record.claims().Claims) == 0 {
+		return err
+	}
 	_, err := s.relayer(ctx, "end claims of", func(l layers, now time.Time) (layers, error) { return l.expired(now), nil })
 	return err
 }

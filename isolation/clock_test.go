@@ -89,3 +89,10 @@ func (m *manual) pass(d time.Duration) {
 		}
 	}
 }
+
+// Manual has the time of hosts of c stand still until pass is called.
+func Manual(c *Config) (pass func(time.Duration)) {
+	m := newManual()
+	c.clock = m.clock()
+	return m.pass
+}

@@ -21,6 +21,8 @@ var (
 	_ elastic.Target  = (*Sandbox)(nil)
 
 	_ elastic.Corrected = (*Sandbox)(nil)
+	_ elastic.Networked = (*Sandbox)(nil)
+	_ elastic.Linked    = (*Host)(nil)
 )
 
 // Targets are the sandboxes with a group, whose driver can measure and update

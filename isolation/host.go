@@ -67,6 +67,10 @@ type Config struct {
 	// agent that is in another one; empty is the caller's own.
 	NetworkNamespace string
 
+	// Uplink is the link that sandboxes share to the outside, for controllers that
+	// keep it free for services; see [elastic.NetworkGuard].
+	Uplink Uplink
+
 	// Logs is the directory of sandboxes' logs, for specs with Logs. It better be
 	// on a disk; empty is "logs" in Root. It is this host's alone. Of several with one
 	// Root, whoever opens a sandbox first keeps its log until it is closed.

@@ -126,7 +126,7 @@ func (s *Sandbox) unshape(ctx context.Context) (did string, err error) {
 	if cut.Interface < 0 || cut.Interface >= min(len(all), len(now.Interfaces)) {
 		return "", &StateError{State: StateCreated, Reason: "the network limits that were cut off are of an interface that it has not"}
 	}
-	back := undoing(cut.Bandwidth, now.Interfaces[cut.Interface].Bandwidth)
+	back := only(lower(now.Interfaces[cut.Interface].Bandwidth, s.c.record.narrowed().of(cut.Interface)), cut.Bandwidth)
 	if err := d.UpdateNetwork(ctx, s.c, all[cut.Interface].Name, back); err != nil {
 		return "", err
 	}

@@ -222,7 +222,7 @@ func networkFiles(dir string) (list []Mount, err error) {
 }
 
 // Recover finds the network of an earlier process, with the limits that were
-// acknowledged.
+// acknowledged or, as long as that has not ended, narrowed to.
 func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 	if c.Spec.Network.Mode == "" {
 		return nil
@@ -243,8 +243,9 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 		return err
 	}
 	for n, in := range c.Spec.Network.Interfaces {
-		if in.Bandwidth != (netns.Bandwidth{}) {
-			if err := c.Network.SetBandwidth(ctx, c.Network.Interfaces()[n].Name, in.Bandwidth); err != nil {
+		narrowed := c.record.narrowed().of(n)
+		if set := in.Bandwidth.Merge(narrowed); set != (netns.Bandwidth{}) {
+			if err := c.Network.SetBandwidth(ctx, c.Network.Interfaces()[n].Name, only(lower(in.Bandwidth, narrowed), set)); err != nil {
 				return err
 			}
 		}

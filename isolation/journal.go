@@ -28,7 +28,7 @@ type JournalEntry struct {
 	ID   string    `json:"id"`
 
 	// Event is "create", "start", "update", "claim", "unclaim", "end claims of",
-	// "update network", "freeze", "thaw", "kill", "exit", "destroy", "adopt",
+	// "update network", "squeeze network", "freeze", "thaw", "kill", "exit", "destroy", "adopt",
 	// "release", "recover" or "correction" (by an elastic controller, behind the
 	// "freeze", "thaw" or "kill" that it was), or that of an [Event] of a sandbox that is watched:
 	// "oom", "pressure", "limit", "drift".

@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 		"serve":      childServe,
 		"net-agent":  childNetAgent,
 		"net-root":   childNetRoot,
+		"flood":      childFlood,
 		"reaper":     childReaper,
 		"trace":      childTrace,
 		"leave":      childLeave,

@@ -31,7 +31,9 @@ func (s *Sandbox) Interfaces() []netns.Attached {
 
 // UpdateNetwork changes the limits of the interface called name inside, "" for the
 // first, while the sandbox runs: all that b names, or nothing and the reason. No
-// packet and no connection is lost. A later host keeps the new limits.
+// packet and no connection is lost. A later host keeps the new limits. While a
+// controller has limited the sandbox further, see [Sandbox.SqueezeNetwork], those
+// count where they are lower.
 func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwidth) error {
 	return s.change(ctx, "update network", func() error {
 		d, ok := s.networker()
@@ -52,7 +54,7 @@ func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwi
 		if err := s.c.record.add(entry{Reshape: &reshape{Interface: at, Bandwidth: b}}); err != nil {
 			return err
 		}
-		if err := d.UpdateNetwork(ctx, s.c, name, b); err != nil {
+		if err := d.UpdateNetwork(ctx, s.c, name, only(lower(in.Bandwidth, s.c.record.narrowed().of(at)), b)); err != nil {
 			return errors.Join(err, s.c.record.add(entry{Network: &before}))
 		}
 		if err := s.c.record.add(entry{Network: &after}); err != nil {
@@ -63,22 +65,6 @@ func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwi
 		s.c.Spec.Network = after
 		return s.noted("update network", nil)
 	})
-}
-
-// undoing is what makes the limits that b sets what before has.
-func undoing(b, before netns.Bandwidth) (back netns.Bandwidth) {
-	for _, l := range []struct{ set, before, back *netns.Limit }{
-		{&b.Egress, &before.Egress, &back.Egress}, {&b.Ingress, &before.Ingress, &back.Ingress},
-	} {
-		switch {
-		case l.set.IsZero():
-		case l.before.IsZero():
-			*l.back = netns.Unlimited()
-		default:
-			*l.back = *l.before
-		}
-	}
-	return back
 }
 
 func interfaceNamed(all []netns.Attached, name string) int {

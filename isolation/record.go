@@ -52,6 +52,9 @@ type entry struct {
 	Reshape *reshape    `json:"reshape,omitempty"`
 	Network *netns.Spec `json:"network,omitempty"`
 
+	// Narrowed is written with the intent and once more when it is done.
+	Narrowed *narrowing `json:"narrowed,omitempty"`
+
 	// Act is the intent to change whether processes run, or the end of that.
 	Act act `json:"act,omitzero"`
 
@@ -74,6 +77,7 @@ type record struct {
 	updates uint64            // how many have ended
 	layers  layers            // who holds which knobs; zero if nobody does
 	reshape *reshape          // a change of network limits was begun and not ended
+	narrow  narrowing         // what a controller has limited the network to
 	act     act               // was begun and not ended; empty: none
 	forks   cgroups.Resources // pids.max before the last kill, if no line tells of it
 }
@@ -154,6 +158,9 @@ func (r *record) apply(e entry) error {
 	if e.Network != nil {
 		r.spec.Network, r.reshape = *e.Network, nil
 	}
+	if e.Narrowed != nil {
+		r.narrow = *e.Narrowed
+	}
 	switch e.Act {
 	case "":
 	case actDone:
@@ -221,6 +228,9 @@ func (r *record) shorten() {
 	if !r.spec.Network.IsZero() {
 		all.Network = &r.spec.Network
 	}
+	if len(r.narrow.Limits) > 0 {
+		all.Narrowed = &r.narrow
+	}
 	if r.log.Replace(all) == nil {
 		r.short = r.log.Size()
 	}
@@ -279,7 +289,7 @@ func (r *record) replace(other *record) error {
 	old := r.log
 	r.log, r.spec, r.phase, r.driver = other.log, other.spec, other.phase, other.driver
 	r.cut, r.updates, r.layers = other.cut, other.updates, other.layers
-	r.reshape, r.act, r.forks = other.reshape, other.act, other.forks
+	r.reshape, r.narrow, r.act, r.forks = other.reshape, other.narrow, other.act, other.forks
 	return old.Close()
 }
 
@@ -313,6 +323,43 @@ func (r *record) steady(c clock) {
 			l.Until = now.Add(l.Ends - up)
 		}
 	}
+	if n := &r.narrow; n.Ends > 0 && up > 0 {
+		n.Until = now.Add(n.Ends - up)
+	}
+}
+
+// ends is when the first claim does, or what a controller has limited the network to;
+// zero if nothing ends.
+func (r *record) ends() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, n := r.layers.ends(), r.narrow.ends()
+	if first.IsZero() || !n.IsZero() && n.Before(first) {
+		return n
+	}
+	return first
+}
+
+// narrowed is what a controller has limited the network to.
+func (r *record) narrowed() narrowing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.narrow
+}
+
+// network is whose network the sandbox has.
+func (r *record) network() netns.Mode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spec.Network.Mode
+}
+
+// interfaces are those of its network, with the limits that were acknowledged. They
+// must not be changed.
+func (r *record) interfaces() []netns.Interface {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spec.Network.Interfaces
 }
 
 // claims are who holds which knobs.

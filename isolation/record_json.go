@@ -44,6 +44,9 @@ func (e entry) MarshalJSON() ([]byte, error) {
 	if e.Network != nil {
 		o.Any("network", e.Network)
 	}
+	if e.Narrowed != nil {
+		o.Any("narrowed", e.Narrowed)
+	}
 	if e.Act != "" {
 		o.Text("act", string(e.Act))
 	}

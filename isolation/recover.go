@@ -198,7 +198,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		}
 		if there == s {
 			rec.steady(h.clock) // again, should those of before an update count once more
-			h.leases.arm(s, rec.claims().ends())
+			h.leases.arm(s, rec.ends())
 		}
 	}
 	if err != nil {

@@ -149,7 +149,7 @@ func (s *Sandbox) refresh() error {
 	err = errors.Join(err, s.c.record.replace(rec))
 	if err == nil {
 		s.c.Spec.Resources, s.c.Spec.Network = rec.spec.Resources, rec.spec.Network
-		s.host.leases.arm(s, rec.layers.ends())
+		s.host.leases.arm(s, rec.ends())
 	}
 	return err
 }
@@ -401,7 +401,7 @@ func (s *Sandbox) Check(ctx context.Context) (Status, error) {
 	if s.c.record.at() == phaseDestroying {
 		st.State = StateDestroying
 	}
-	st.Drift, st.Claims = s.driftNow(), s.claims()
+	st.Drift, st.Claims, st.Narrowed = s.driftNow(), s.claims(), s.narrowedNow()
 	return st, nil
 }
 

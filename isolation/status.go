@@ -46,6 +46,10 @@ type Status struct {
 	// first.
 	Claims []ClaimStatus `json:"claims,omitempty"`
 
+	// Narrowed is how a controller has limited the network, below what
+	// UpdateNetwork has set; nil if none has.
+	Narrowed *Narrowed `json:"narrowed,omitempty"`
+
 	// Drift lists the limits that are not what was set, since somebody else
 	// changed them.
 	Drift []Drift `json:"drift,omitempty"`

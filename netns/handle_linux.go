@@ -19,6 +19,7 @@ import (
 type Handle struct {
 	id     namespaces.ID
 	dev    *kernfs.File // /proc/net/dev of the namespace
+	snmp   *kernfs.File // /proc/net/snmp of it
 	socket *netlink.Handle
 
 	direct *rtnl.Socket // for what is done often, or has to be fast
@@ -48,6 +49,9 @@ func Open(ns *namespaces.Handle) (*Handle, error) {
 		}
 		defer dir.Close()
 		if h.dev, err = dir.Open("dev", os.O_RDONLY); err != nil {
+			return err
+		}
+		if h.snmp, err = dir.Open("snmp", os.O_RDONLY); err != nil {
 			return err
 		}
 		if h.direct, err = rtnl.Open(); err != nil {
@@ -87,7 +91,7 @@ func (h *Handle) Close() error {
 		close(h.closed)
 		h.freeSocket()
 	})
-	return errors.Join(h.dev.Close(), h.direct.Close())
+	return errors.Join(h.dev.Close(), h.snmp.Close(), h.direct.Close())
 }
 
 // freeSocket closes the socket of a closed handle, unless somebody still uses

@@ -148,6 +148,39 @@ func (h *Handle) set(ctx context.Context, op, name string, set func(*netlink.Han
 	return err
 }
 
+// TCP reads the counters of TCP in the namespace into st, which is unchanged after an
+// error. It neither allocates nor waits for the kernel's lock on network
+// configuration.
+func (h *Handle) TCP(st *TCPStats) error {
+	var buf [4096]byte // all of the file, some 1,500 bytes
+	n, err := h.snmp.ReadAt(buf[:])
+	var got TCPStats
+	if err == nil {
+		got, err = parseTCP(buf[:n])
+	}
+	if err != nil {
+		return &OpError{Op: "count TCP", NS: h.id, Err: err}
+	}
+	*st = got
+	return nil
+}
+
+// Queue reads the counters of the queue that a link sends from, whatever its kind and
+// whoever made it, into q, which is unchanged after an error. A link without one, as
+// most of those that are no hardware, counts nothing. It does not allocate, and waits for
+// the kernel's lock on network configuration. Errors are those of [Handle.Link].
+func (h *Handle) Queue(name string, q *Queue) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	index, _, err := h.direct.Index(name)
+	if err != nil {
+		return &OpError{Op: "count the queue of", Link: name, NS: h.id, Err: explain(err)}
+	}
+	c, err := h.direct.RootQdisc(index)
+	return h.queued(name, q, c, err)
+}
+
 // Stats reads the counters of a link into st, which is unchanged after an error.
 // It neither allocates nor waits for the kernel's lock on network
 // configuration. Errors are those of [Handle.Link].

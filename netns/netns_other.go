@@ -45,6 +45,12 @@ func (h *Handle) SetDown(context.Context, string) error { return onlyLinux() }
 // Stats is not supported here.
 func (h *Handle) Stats(string, *LinkStats) error { return onlyLinux() }
 
+// TCP is not supported here.
+func (h *Handle) TCP(*TCPStats) error { return onlyLinux() }
+
+// Queue is not supported here.
+func (h *Handle) Queue(string, *Queue) error { return onlyLinux() }
+
 // DefaultPins is where ip-netns(8) keeps network namespaces.
 const DefaultPins = "/run/netns"
 

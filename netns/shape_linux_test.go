@@ -139,6 +139,16 @@ func TestRates(t *testing.T) {
 				congested = now.Egress.Since(earlier.Egress, time.Since(begun))
 			}
 			assert.Positive(t, congested.Limited)
+			var tcp TCPStats
+			require.NoError(t, a.Inside().TCP(&tcp))
+			assert.Greater(t, tcp.Sent+tcp.Received, uint64(20))
+			var queue Queue
+			require.NoError(t, a.Inside().Queue("eth0", &queue))
+			if direction == "egress" {
+				assert.GreaterOrEqual(t, queue.Packets, now.Egress.Packets, "the same one, later")
+			} else {
+				assert.Zero(t, queue, "it has none in this direction")
+			}
 			assert.Greater(t, congested.Rate, float64(first)/2)
 			require.NoError(t, a.SetBandwidth(l.ctx, "", limit(Unlimited())))
 			free := 1.5 * float64(first)
@@ -190,6 +200,13 @@ func TestSetBandwidth(t *testing.T) {
 			}
 		}
 	}
+	var q Queue
+	require.NoError(t, a.Inside().Queue("eth0", &q), "one that was lifted")
+	assert.ErrorIs(t, a.Inside().Queue("eth9", &q), os.ErrNotExist)
+	assert.ErrorIs(t, a.Inside().Queue("", &q), ErrInvalid)
+	var tcp TCPStats
+	assert.Zero(t, testing.AllocsPerRun(10, func() { _ = a.Inside().TCP(&tcp); _ = a.Inside().Queue("eth0", &q) }))
+
 	// What is not named stays.
 	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: BitsPerSecond(1e6)}))
 	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Ingress: BitsPerSecond(3e6)}))

@@ -107,6 +107,8 @@ func newRun(name string, set map[string]json.RawMessage) (*run, error) {
 			p = &elastic.MemoryProtect{}
 		case "memory-guard":
 			p = &elastic.MemoryGuard{}
+		case "network-guard":
+			p = &elastic.NetworkGuard{}
 		case "io-guard":
 			p = &elastic.IOGuard{}
 		default:

@@ -84,7 +84,7 @@ func (r *run) note(s *elastic.Snapshot, did []elastic.Correction) {
 		} else if c.Resources.CPU.Max.IsMax() {
 			delete(r.limits, c.Sandbox)
 		}
-		if c.Rung == elastic.Freeze || c.Rung == elastic.Kill || c.Rung == elastic.Release && c.Resources.IsZero() {
+		if c.Rung == elastic.Freeze || c.Rung == elastic.Kill || c.Thaws() {
 			r.marks = append(r.marks, mark{at, c.Rung, c.String()})
 		}
 	}

@@ -20,6 +20,9 @@ func (*Socket) Close() error { return nil }
 // Qdisc is not supported here.
 func (*Socket) Qdisc(int, uint32) (Counters, error) { return Counters{}, errOther }
 
+// RootQdisc is not supported here.
+func (*Socket) RootQdisc(int) (Counters, error) { return Counters{}, errOther }
+
 // Class is not supported here.
 func (*Socket) Class(int, uint32) (Counters, error) { return Counters{}, errOther }
 

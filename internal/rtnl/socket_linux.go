@@ -49,22 +49,31 @@ func (s *Socket) Close() error {
 // error is ENOENT if there is none of that handle, ENODEV if there is no link.
 // It waits for the kernel's lock on network configuration.
 func (s *Socket) Qdisc(link int, handle uint32) (Counters, error) {
-	return s.ask(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, link, handle)
+	return s.ask(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, link, handle, 0)
 }
+
+// RootQdisc is Qdisc for the one that a link sends from, whatever its handle. The
+// error is EINVAL if it has none.
+func (s *Socket) RootQdisc(link int) (Counters, error) {
+	return s.ask(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, link, 0, root)
+}
+
+const root = 0xffffffff // TC_H_ROOT
 
 // Class reads the counters of the class handle of a link. Errors are those of
 // [Socket.Qdisc].
 func (s *Socket) Class(link int, handle uint32) (Counters, error) {
-	return s.ask(unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, link, handle)
+	return s.ask(unix.RTM_GETTCLASS, unix.RTM_NEWTCLASS, link, handle, 0)
 }
 
-func (s *Socket) ask(get, answer uint16, link int, handle uint32) (c Counters, err error) {
+func (s *Socket) ask(get, answer uint16, link int, handle, parent uint32) (c Counters, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tcm := s.begin(get, unix.NLM_F_ECHO, sizeofTcmsg) // the answer is a notification, which is otherwise for listeners only
 	le := binary.NativeEndian
 	le.PutUint32(tcm[4:], uint32(int32(link)))
 	le.PutUint32(tcm[8:], handle)
+	le.PutUint32(tcm[12:], parent)
 	if err := s.send(answer, &c); err != nil {
 		return Counters{}, err
 	}
