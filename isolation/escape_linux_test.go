@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,7 +93,18 @@ var attempts = map[string]func(arg string) error{
 		_ = f.Close()
 		return err
 	},
-	"write":  func(path string) error { f, err := os.OpenFile(path, os.O_WRONLY, 0); _ = f.Close(); return err },
+	"write":    func(path string) error { f, err := os.OpenFile(path, os.O_WRONLY, 0); _ = f.Close(); return err },
+	"execute":  func(path string) error { return unix.Exec(path, []string{path, "nothing"}, nil) },
+	"make":     func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
+	"truncate": func(path string) error { return os.Truncate(path, 0) },
+	"list": func(path string) error {
+		_, err := os.ReadDir(path)
+		return err
+	},
+	"rename": func(paths string) error {
+		from, to, _ := strings.Cut(paths, ":")
+		return os.Rename(from, to)
+	},
 	"setuid": func(uid string) error { n, _ := strconv.Atoi(uid); return unix.Setuid(n) },
 	// Out of a root that was only changed into.
 	"chroot": func(string) error {
@@ -353,6 +365,95 @@ func TestEscapeDirectory(t *testing.T) {
 		box := create(t, h, s)
 		assert.Error(t, box.Start(deadline(t)), "%d", fd)
 		require.NoError(t, box.Destroy(deadline(t)))
+	}
+}
+
+// TestEscapeFiles: root of a sandbox, with all capabilities, can do with files what the
+// rules say and nothing else, also by way of links, as a process that comes later too.
+func TestEscapeFiles(t *testing.T) {
+	testutil.CheckLeaks(t)
+	h := open(t)
+	version := launch.Landlock()
+	if version < 1 {
+		s := spec(t, "none", "wait")
+		s.Security.Files = []isolation.FileRule{{Path: "/", Access: isolation.FileRead}}
+		_, err := h.Create(deadline(t), s)
+		require.ErrorIs(t, err, isolation.ErrNotSupported)
+		testutil.Skip(t, "landlock", "version %d", version)
+	}
+	dir, vol := image(t), t.TempDir()
+	for _, p := range []string{"etc/secret", "etc/public", "bin/other"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, p), []byte("x"), 0o644))
+	}
+	require.NoError(t, os.Symlink("/etc/secret", filepath.Join(dir, "bin/link")))
+	require.NoError(t, os.WriteFile(filepath.Join(vol, "old"), []byte("x"), 0o755))
+	require.NoError(t, os.Symlink("/etc/secret", filepath.Join(vol, "link")))
+	held := []string{
+		"read=/etc/secret", "read=/bin/link", "read=/vol/link", "write=/etc/public", "write=/bin/other", "make=/tmp/new", "make=/bin/new",
+		"list=/etc", "list=/", "read=/proc/version", "write=/dev/null", "execute=/vol/old", "rename=/vol/old:/etc/old",
+		"rename=/etc/public:/etc/other", "mount",
+	}
+	if version >= 3 {
+		held = append(held, "truncate=/etc/public")
+	}
+	allowed := []string{"read=/etc/public", "list=/vol", "read=/vol/old", "make=/vol/new", "write=/vol/new", "truncate=/vol/new", "rename=/vol/new:/vol/newer"}
+	ruled := func(s *isolation.Spec) {
+		weak(s)
+		s.Root.Volumes[1] = isolation.Volume{Target: "/vol", Source: vol}
+		s.Root.Layers = []string{dir}
+		s.Security.Landlock = isolation.Default
+		s.Security.Files = []isolation.FileRule{
+			{Path: "/bin", Access: isolation.FileRead | isolation.FileExecute}, {Path: "/etc/public", Access: isolation.FileRead},
+			{Path: "/vol", Access: isolation.FileRead | isolation.FileWrite},
+		}
+	}
+	all := append(held, allowed...)
+	results := attempt(t, h, "ruled", ruled, all...)
+	assert.Equal(t, unix.EACCES.Error(), results["execute=/vol/old"], "and not that it is no program")
+	for name, result := range results {
+		if slices.Contains(allowed, name) {
+			assert.Equal(t, succeeded, result, name)
+		} else {
+			assert.NotEqual(t, succeeded, result, name)
+		}
+	}
+	// The same without rules, so that it can tell; what it executes does not come back.
+	for name, result := range attempt(t, h, "free", func(s *isolation.Spec) { ruled(s); s.Security.Files = nil },
+		"read=/etc/secret", "read=/etc/public", "write=/etc/public", "write=/bin/other", "make=/bin/new", "make=/tmp/new", "list=/etc", "list=/",
+		"read=/proc/version", "write=/dev/null", "rename=/etc/public:/etc/other", "truncate=/etc/other", "mount") {
+		assert.Equal(t, succeeded, result, name)
+	}
+	// By Exec, and with the defaults of a sandbox around them.
+	s := inRoot(t, spec(t, "later", "wait"), isolation.Root{Volumes: []isolation.Volume{{}}})
+	ruled(&s)
+	s.Security, s.Process.Capabilities = isolation.Security{Files: s.Security.Files}, nil
+	s.Root.Masked, s.Root.Guarded = nil, nil
+	box := waits(t, h, s)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	p := isolation.Process{Args: append([]string{"/bin/test"}, testutil.ChildArgs(t, "escape", "read=/etc/secret", "read=/etc/public")[1:]...)}
+	_, err = box.Exec(deadline(t), p, nil, w, os.Stderr)
+	require.NoError(t, errors.Join(err, w.Close()))
+	clear(results)
+	require.NoError(t, json.NewDecoder(r).Decode(&results))
+	assert.NotEqual(t, succeeded, results["read=/etc/secret"])
+	assert.Equal(t, succeeded, results["read=/etc/public"])
+	st, err := box.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, version < 5, len(st.Missing) > 0, "%s", st.Missing)
+	for _, p := range box.Spec().Protections() {
+		if p.Name == "file rules" {
+			assert.True(t, p.InForce, "%s", p)
+			assert.Equal(t, version < 3, strings.Contains(p.Why, "truncate"), "%s", p)
+		}
+	}
+
+	s.ID, s.Security.Files[1].Path = "absent", "/etc/absent"
+	require.ErrorIs(t, create(t, h, s).Start(deadline(t)), os.ErrNotExist)
+	for _, bad := range []isolation.FileRule{{Path: "/"}, {Path: "etc", Access: isolation.FileRead}, {Path: "/a/../b", Access: isolation.FileRead}, {Path: "/", Access: 8}} {
+		s.Security.Files[1] = bad
+		require.ErrorIs(t, s.Validate(), isolation.ErrInvalid, "%v", bad)
 	}
 }
 

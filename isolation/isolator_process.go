@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/namespaces"
 )
 
@@ -46,8 +47,14 @@ func hostname(s Spec) string { return cmp.Or(s.Hostname, s.ID) }
 type processIsolator struct{}
 
 func (processIsolator) Name() string                              { return "process" }
-func (processIsolator) Prepare(context.Context, *Container) error { return nil }
 func (processIsolator) Cleanup(context.Context, *Container) error { return nil }
+
+// Prepare looks what the kernel lacks for the process's files.
+func (processIsolator) Prepare(_ context.Context, c *Container) error {
+	lacks, err := c.Spec.Security.filesLack(launch.Landlock())
+	c.missing = append(c.missing, lacks...)
+	return err
+}
 
 func (processIsolator) Launch(c *Container, l *Launch) error {
 	p := c.Spec.Process

@@ -81,7 +81,7 @@ func (s *Spec) members(o *compact.Object) {
 	if !s.Root.IsZero() {
 		o.Any("root", s.Root)
 	}
-	if s.Security != (Security{}) {
+	if !s.Security.IsZero() {
 		o.Any("security", s.Security)
 	}
 	if s.Logs != nil {

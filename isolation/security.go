@@ -65,10 +65,26 @@ type Security struct {
 
 	// Landlock keeps the processes from abstract sockets of others where the
 	// network namespace is not the sandbox's own. By default it is missing on
-	// kernels without it; On is an error there.
+	// kernels without it; On is an error there, unless there are Files for it to hold.
 	//
 	// Linux 6.12.
 	Landlock Switch `json:"landlock,omitzero"`
+
+	// Files are, if there are any, the only files that the processes can open, make,
+	// change or execute, whatever their ids may: those of the sandbox's root or, without
+	// one, of the machine. Devices, /proc and the program itself are files as well. What
+	// is given to them as descriptors, and what can be found out by stat(2), is not held;
+	// nothing can be mounted any more. Landlock does it, so a kernel without that is an
+	// error of Create that matches [ErrNotSupported]. What an older kernel's does not hold
+	// is in [Status] and [Spec.Protections], or with Landlock on an error too.
+	//
+	// Linux 5.13, better 6.2, all of it 6.10. https://docs.kernel.org/userspace-api/landlock.html
+	Files []FileRule `json:"files,omitempty"`
+}
+
+// IsZero reports whether all is by default.
+func (s Security) IsZero() bool {
+	return s.Seccomp == Default && s.Keyring == Default && s.Landlock == Default && len(s.Files) == 0
 }
 
 // Scheduling is how the processes of a sandbox are scheduled, besides the weights
@@ -127,7 +143,7 @@ func (s Security) validate() (errs []error) {
 			errs = append(errs, &InvalidError{Field: "security", Value: v.String(), Reason: "no such position"})
 		}
 	}
-	return errs
+	return append(errs, s.validateFiles()...)
 }
 
 func (s Scheduling) validate() (errs []error) {
@@ -251,7 +267,7 @@ func (s Spec) Protections() []Protection {
 	add("seccomp", s.on(s.Security.Seccomp), "system calls in the manner of container runtimes, native ABI only", s.offBecause(s.Security.Seccomp))
 	add("keyring", s.on(s.Security.Keyring), "a session keyring of its own", s.offBecause(s.Security.Keyring))
 	scopes, why := s.scopes()
-	list = append(list, Protection{"landlock", scopes, why})
+	list = append(list, Protection{"landlock", scopes, why}, s.Security.protectFiles())
 	add("descriptors", true, "closed but for those that are given", "")
 	add("lsm label", false, "", "none is set: the program runs under the agent's")
 	add("core scheduling", s.Process.Scheduling.Core, "asked for; Check says if the kernel cannot", "the spec does not ask for it")
@@ -268,9 +284,13 @@ func (l *Launch) secure(s *Spec, out *launch.Spec) error {
 	if scopes {
 		const abstractSockets = 1 << 0 // LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 		out.Scoped = abstractSockets
-	} else if s.Security.Landlock == On {
+	} else if s.Security.Landlock == On && len(s.Security.Files) == 0 {
 		return &UnsupportedError{Feature: "landlock", Reason: why}
 	}
+	if _, err := s.Security.filesLack(launch.Landlock()); err != nil {
+		return err
+	}
+	out.FileRules = s.Security.launchFiles()
 	out.Reaper = s.Process.Reaper
 	if out.OOMScoreAdj = s.Process.OOMScoreAdj; out.OOMScoreAdj == nil {
 		if adj := s.Class.OOMScoreAdj(); adj != 0 { // raising it needs no privilege

@@ -394,6 +394,9 @@ func (s Spec) normal() Spec {
 	if s.Network.IsZero() {
 		s.Network = netns.Spec{}
 	}
+	if len(s.Security.Files) == 0 {
+		s.Security.Files = nil
+	}
 	if len(s.Root.Layers) == 0 {
 		s.Root.Layers = nil
 	}
@@ -415,6 +418,7 @@ func (s Spec) Clone() Spec {
 	s.Resources = s.Resources.Clone()
 	s.Network = s.Network.Clone()
 	s.Root = s.Root.Clone()
+	s.Security.Files = slices.Clone(s.Security.Files)
 	if s.Logs != nil {
 		c := *s.Logs
 		s.Logs = &c

@@ -258,7 +258,7 @@ func (p *Program) setup(s *Spec) error {
 	}
 	p.holdStub(s)
 	p.files(s.Files)
-	if s.confined() {
+	if s.closesEarly() {
 		p.closeOthers(s) // the working directory must not be had through one (CVE-2024-21626)
 	}
 	if s.Terminal {
@@ -350,7 +350,7 @@ func (p *Program) restrict(s *Spec) error {
 
 // exec: only what the program inherits is left, then it runs.
 func (p *Program) exec(s *Spec) error {
-	if !s.confined() { // or they are closed already
+	if !s.closesEarly() { // or they are closed already
 		p.closeOthers(s)
 	}
 	for _, sig := range ignoredSignals() {
@@ -381,16 +381,11 @@ func (p *Program) exec(s *Spec) error {
 // confined reports whether what the child sees is somebody else's.
 func (s *Spec) confined() bool { return s.Root != nil || s.Confined }
 
-// scope gives up reaching processes outside.
-func (p *Program) scope(s *Spec) {
-	if s.Scoped == 0 {
-		return
-	}
-	// struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped.
-	attr := binary.NativeEndian.AppendUint64(make([]byte, 16), s.Scoped)
-	rules := p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0)
-	p.close(rules, p.add(unix.SYS_LANDLOCK_RESTRICT_SELF, -1, 0))
-}
+// closesEarly reports whether all but Files is closed as soon as those are there.
+func (s *Spec) closesEarly() bool { return s.confined() || s.lands() }
+
+// lands reports whether a Landlock domain is entered.
+func (s *Spec) lands() bool { return s.Scoped != 0 || len(s.FileRules) > 0 }
 
 // seccomp loads the filter.
 func (p *Program) seccomp(s *Spec) {

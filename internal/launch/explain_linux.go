@@ -112,6 +112,7 @@ var calls = map[uint64]struct {
 	unix.SYS_FSMOUNT:                 {"fsmount", []int{file, -1, hex}},
 	unix.SYS_MOUNT_SETATTR:           {"mount_setattr", []int{file, str, hex, opaque}},
 	unix.SYS_LANDLOCK_CREATE_RULESET: {"landlock_create_ruleset", []int{opaque}},
+	unix.SYS_LANDLOCK_ADD_RULE:       {"landlock_add_rule", []int{file, -1, -1, -1, hex}},
 	unix.SYS_LANDLOCK_RESTRICT_SELF:  {"landlock_restrict_self", []int{file}},
 	unix.SYS_OPENAT2:                 {"openat2", []int{file, str, opaque}},
 	unix.SYS_MKDIRAT:                 {"mkdirat", []int{file, str, octal}},

@@ -109,11 +109,23 @@ type Spec struct {
 	// NoNewPrivs it takes CAP_SYS_ADMIN, as Seccomp does.
 	Scoped uint64
 
+	// FileRules are, if there are any, all that the child may do with files, by
+	// Landlock (Linux 5.13) and as Scoped in what it takes. What is open already stays
+	// open. All but Files is closed before then.
+	FileRules []FileRule
+
 	// Seccomp is a filter, an array of struct sock_filter. It is loaded last or,
 	// without NoNewPrivs, while the child still has its capabilities. It must let
 	// the child do what follows (capset, prctl, execve), and see the package's
 	// notes about what it must not do.
 	Seccomp []byte
+}
+
+// FileRule is a file, or a directory and all below it, which the child finds there
+// when it has its Root, and what it may do with it.
+type FileRule struct {
+	Path                 string
+	Read, Write, Execute bool
 }
 
 // File is an open descriptor and the name that errors call it by.

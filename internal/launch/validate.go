@@ -329,6 +329,14 @@ func (s *Spec) checkPrivileges() error {
 			return bad("Credential.Groups", c.Groups, errors.New("needs Setgroups in a user namespace"))
 		}
 	}
+	for i, r := range s.FileRules {
+		if r.Path == "" || strings.IndexByte(r.Path, 0) >= 0 {
+			return bad(at("FileRules", i)+".Path", r.Path, errNUL)
+		}
+		if !r.Read && !r.Write && !r.Execute {
+			return bad(at("FileRules", i), r.Path, errors.New("allows nothing"))
+		}
+	}
 	if n := len(s.Seccomp); n%8 != 0 || n/8 > maxInsns {
 		return bad("Seccomp", n, fmt.Errorf("is not whole instructions of eight bytes, or more than %d", maxInsns))
 	}

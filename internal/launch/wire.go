@@ -111,6 +111,12 @@ func (s *Spec) walk(c *wire.Codec, stub *bool) {
 	wire.Truth(c, stub)
 	wire.Truth(c, &s.Reaper)
 	wire.Number(c, &s.Scoped)
+	wire.List(c, &s.FileRules, func(c *wire.Codec, r *FileRule) {
+		wire.Text(c, &r.Path)
+		for _, allowed := range []*bool{&r.Read, &r.Write, &r.Execute} {
+			wire.Truth(c, allowed)
+		}
+	})
 	if wire.Text(c, &s.Seccomp); len(s.Seccomp) == 0 {
 		s.Seccomp = nil
 	}

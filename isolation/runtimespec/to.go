@@ -110,6 +110,9 @@ func (w *writer) rest() {
 	if s.Security.Keyring == isolation.Off || s.Security.Keyring == isolation.Default && s.Root.IsZero() {
 		w.leave("security.keyring", s.Security.Keyring, "a runtime makes a keyring unless its command line says no")
 	}
+	if len(s.Security.Files) > 0 {
+		w.leave("security.files", len(s.Security.Files), "runtimes do not use Landlock")
+	}
 	shared := !w.kinds.Has(namespaces.Network) && !w.joins
 	if l := s.Security.Landlock; l == isolation.On || l == isolation.Default && !s.Root.IsZero() && shared {
 		w.leave("security.landlock", l, "runtimes do not use it")

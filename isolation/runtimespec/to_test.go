@@ -231,9 +231,11 @@ var changes = map[string]struct {
 
 	"subgroups": {func(s *isolation.Spec) { s.Subgroups = true }, "subgroups"},
 
-	"security.seccomp":  {func(s *isolation.Spec) { s.Security.Seccomp = isolation.Off }, ""},
-	"security.keyring":  {func(s *isolation.Spec) { s.Security.Keyring = isolation.Off }, "security.keyring"},
-	"security.landlock": {func(s *isolation.Spec) { s.Security.Landlock = isolation.On }, "security.landlock"},
+	"security.seccomp":      {func(s *isolation.Spec) { s.Security.Seccomp = isolation.Off }, ""},
+	"security.keyring":      {func(s *isolation.Spec) { s.Security.Keyring = isolation.Off }, "security.keyring"},
+	"security.files.path":   {files(isolation.FileRule{Path: "/", Access: isolation.FileRead}), "security.files"},
+	"security.files.access": {files(isolation.FileRule{Path: "/", Access: isolation.FileRead}), "security.files"},
+	"security.landlock":     {func(s *isolation.Spec) { s.Security.Landlock = isolation.On }, "security.landlock"},
 }
 
 func mapped(s *isolation.Spec) {
@@ -244,6 +246,13 @@ func mapped(s *isolation.Spec) {
 
 func volume(v isolation.Volume) func(*isolation.Spec) {
 	return func(s *isolation.Spec) { s.Root.Volumes = []isolation.Volume{v} }
+}
+
+func files(r isolation.FileRule) func(*isolation.Spec) {
+	return func(s *isolation.Spec) {
+		s.Security.Files, s.Security.Landlock = []isolation.FileRule{r}, isolation.Default
+		s.Namespaces.Network = isolation.NamespaceNew // or Landlock has something else to do
+	}
 }
 
 // fields are the JSON names of what is in a spec, down to where another package
