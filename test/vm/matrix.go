@@ -77,10 +77,10 @@ var (
 	// Control files and more, newer than 5.10, by the kernels above that brought them.
 	since61 = []string{
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
-		"memory.reclaim", "pids.peak", "overlay.user", "exec.user",
+		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock",
 	}
 	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
-	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user"}
+	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock"}
 )
 
 // absent are classes that no environment offers, each for a reason.
