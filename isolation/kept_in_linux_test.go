@@ -210,7 +210,7 @@ func TestEscapeRace(t *testing.T) {
 		})
 	}
 	made, failed := 0, 0
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(600 * time.Millisecond); time.Now().Before(end); {
 		root := isolation.Root{Path: dir, Volumes: []isolation.Volume{{Target: "/vol", Size: 1 << 16}}}
 		if (made+failed)%2 == 0 {
 			root.Path, root.Layers = "", []string{dir}
