@@ -8,10 +8,10 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/supervise"
 	"github.com/caisson-run/caisson/internal/sys"
 )
 
@@ -27,16 +27,26 @@ type groupExecer interface {
 	ExecGroup(ctx context.Context, c *Container, p Process, limits cgroups.Resources, files []*os.File) (*Exec, error)
 }
 
+// An ExecLister tells of the further processes of a container.
+type ExecLister interface {
+	// Execs are those that run, and some of those that have ended, whichever process
+	// has started them.
+	Execs(ctx context.Context, c *Container) ([]*Exec, error)
+}
+
 // Exec is a further process in a sandbox. It ends with the sandbox. Once its host
 // is closed nobody waits for it, and Wait does not return.
 type Exec struct {
-	pid   int
-	child *launch.Child
-	stub  bool      // the child stands for the process
-	own   *ownGroup // nil: it is in the sandbox's
-	end   *ending
-	send  func(syscall.Signal) error // of a driver that has no child here
-	ended chan struct{}              // closed once status is set
+	id      string
+	pid     int
+	pidfd   *sys.FD
+	child   *launch.Child     // nil: it is none of this process's
+	process supervise.Process // the supervisor's name for it
+	stub    bool              // the child stands for the process
+	own     *ownGroup         // nil: it is in the sandbox's
+	end     *ending
+	send    func(syscall.Signal) error // of a driver that has no child here
+	ended   chan struct{}              // closed once status is set
 
 	mu     sync.Mutex
 	status ExitStatus
@@ -47,6 +57,18 @@ type Exec struct {
 func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(ExitStatus)) {
 	e = &Exec{pid: pid, send: signal, ended: make(chan struct{})}
 	return e, e.tell
+}
+
+// over is for a process of the native driver that has ended.
+func (e *Exec) over(st ExitStatus) {
+	e.mu.Lock()
+	_ = e.pidfd.Close() // the one whose end was told of is not needed any more
+	e.mu.Unlock()
+	if e.own != nil {
+		e.own.finish(e, st)
+		return
+	}
+	e.tell(st)
 }
 
 // Exec starts a process in the running sandbox: in its namespaces, root and group,
@@ -64,6 +86,12 @@ func NewExec(pid int, signal func(syscall.Signal) error) (e *Exec, ended func(Ex
 //
 // Of a time namespace it gets an equal one. Root alone can do that; an ordinary
 // user's host answers [ErrNotSupported] then.
+//
+// With [Config.Supervisor] the process is the supervisor's child, as that of Start is:
+// an agent that takes over has it from [Sandbox.Execs] and hears how it ended, and it
+// can have pipes or a terminal by [Sandbox.Keep]. If the supervisor is killed in the
+// midst of it, another one does it, or the error says that the process may have run:
+// then it is in the sandbox, and ends with that.
 //
 // A frozen sandbox is a [StateError]; in one whose CPU limit is used up, Exec takes
 // as long as the limit has it.
@@ -133,6 +161,27 @@ func (e *Exec) Kill(ctx context.Context) error {
 	return err
 }
 
+// Execs are the further processes of the sandbox: those that run, and the last 16 that
+// have ended, in the order of their start. With [Config.Supervisor] those are among them
+// that an earlier agent has started; an [Exec.ID] tells which is which. Without, and
+// where the supervisor was killed since, they are those of this process.
+func (s *Sandbox) Execs(ctx context.Context) ([]*Exec, error) {
+	var list []*Exec
+	err := s.change(ctx, "execs", func() (err error) { // one takes over at a time
+		d, ok := s.driver.(ExecLister)
+		if !ok {
+			return s.lacks("execs")
+		}
+		list, err = d.Execs(ctx, s.c)
+		return err
+	})
+	return list, err
+}
+
+// ID tells the process from the others of its sandbox, also after a restart of the
+// agent. It is empty if the driver has none.
+func (e *Exec) ID() string { return e.id }
+
 // PID is the process's number in the caller's pid namespace.
 func (e *Exec) PID() int { return e.pid }
 
@@ -161,41 +210,17 @@ func (e *Exec) Signal(sig syscall.Signal) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.child.PIDFD.Int() < 0 {
+	if e.pidfd.Int() < 0 {
 		return &StateError{State: StateExited, Reason: "the process has ended"}
 	}
 	if e.stub && sig == syscall.SIGKILL {
 		sig = launch.KillSignal
 	}
-	err := sys.PidfdSignal(e.child.PIDFD.Int(), sig)
+	err := sys.PidfdSignal(e.pidfd.Int(), sig)
 	if errors.Is(err, syscall.ESRCH) {
 		return &StateError{State: StateExited, Reason: "the process has ended"}
 	}
 	return err
-}
-
-// exited runs once, on the engine's goroutine or one that waits, when the process has
-// ended.
-func (e *Exec) exited() {
-	st := ExitStatus{At: time.Now()}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.end.drop()
-	if end, ended, err := e.child.Reap(); err == nil && ended {
-		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
-	} else if err == nil {
-		reapLater(e.child.PIDFD)
-	}
-	if st.Signal != 0 {
-		st.Code = 128 + st.Signal
-	}
-	_ = e.child.PIDFD.Close() // the one whose end was told of is not needed any more
-	if e.own != nil {
-		e.own.finish(e, st)
-		return
-	}
-	e.status = st
-	close(e.ended)
 }
 
 // tell makes known how the process ended.
@@ -211,7 +236,7 @@ func (e *Exec) release() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.end.drop()
-	err := e.child.PIDFD.Close()
+	err := e.pidfd.Close()
 	if e.own != nil && e.own.Cgroup != nil {
 		err = errors.Join(err, e.own.Close())
 	}

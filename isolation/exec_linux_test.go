@@ -97,9 +97,13 @@ func waits(t *testing.T, h *isolation.Host, s isolation.Spec) *isolation.Sandbox
 	return box
 }
 
-func TestExec(t *testing.T) {
+func TestExec(t *testing.T) { testExec(t, config(t)) }
+
+func TestExecSupervised(t *testing.T) { testExec(t, supervisedConfig(t)) }
+
+func testExec(t *testing.T, cfg isolation.Config) {
 	testutil.CheckLeaks(t)
-	h := open(t)
+	h := openWith(t, cfg)
 	for _, root := range []bool{false, true} {
 		s := spec(t, fmt.Sprintf("exec-%v", root), "wait")
 		s.Resources.Memory.OOMGroup = cgroups.On

@@ -88,7 +88,7 @@ type Config struct {
 	// end has another one do it. Only if the program may have run already, it ends that
 	// and fails.
 	//
-	// Further processes ([Sandbox.Exec]) stay the agent's children. What a process
+	// Further processes ([Sandbox.Exec]) are its children, too. What a process
 	// inherits, where its spec does not say it, is what the supervisor had from the
 	// agent that has started it: umask, resource limits, namespaces.
 	//

@@ -368,17 +368,17 @@ func (d *nativeDriver) Destroy(ctx context.Context, c *Container) error {
 	}
 	// The first process is dead, and still has to be reaped if it is a child
 	// of this one; whoever waits for it hears of its end.
-	if b := boxOf(c); b != nil && b.state() == StateRunning {
+	if b := boxOf(c); b != nil {
 		if !isClosed(b.hurry) {
 			close(b.hurry)
 		}
-		select {
-		case <-b.ended:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the end of process %d: %w", b.saved.PID, context.Cause(ctx))
+		if b.state() == StateRunning {
+			select {
+			case <-b.ended:
+			case <-ctx.Done():
+				return fmt.Errorf("waiting for the end of process %d: %w", b.saved.PID, context.Cause(ctx))
+			}
 		}
-	}
-	if b := boxOf(c); b != nil {
 		if err := b.waitExecs(ctx); err != nil {
 			return err
 		}

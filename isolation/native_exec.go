@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/supervise"
 	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/namespaces"
 )
@@ -53,6 +55,11 @@ func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, file
 		return nil, err
 	}
 	l := &Launch{UnifiedFD: -1, Files: files, spec: &spec, confined: !spec.Root.IsZero(), entered: b.pidfd}
+	if d.supervisor.wanted() {
+		if l.from, err = d.supervisor.ensure(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if l.Path, err = lookPath(p, &spec.Root); err != nil {
 		return nil, err
 	}
@@ -76,14 +83,14 @@ func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, file
 		l.Monotonic, l.Boottime = spec.Namespaces.Monotonic, spec.Namespaces.Boottime
 	}
 	if os.Geteuid() != 0 && l.entering.Has(namespaces.User) {
-		spec.Process.Reaper = l.entering.Has(namespaces.PID)
+		spec.Process.Reaper = byStub(&spec)
 		l.keepGroups = ownID(spec.Namespaces.GIDMap, os.Getegid())
 	}
 	if group := c.home(); group != nil {
 		if own != nil {
 			group = own.Cgroup
 		}
-		join, err := group.Join()
+		join, err := group.JoinFrom(l.from)
 		if err != nil {
 			return nil, err
 		}
@@ -99,13 +106,13 @@ func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, file
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	e, err := d.exec(ctx, l, own)
+	e, err := d.exec(ctx, c, b, l, own)
 	if errors.Is(err, syscall.ESRCH) { // its first process has just ended, and cannot be followed
 		err = &StateError{State: StateExited, Reason: "no process runs"}
 	}
 	if err == nil {
 		b.mu.Lock()
-		b.execs = append(slices.DeleteFunc(b.execs, func(e *Exec) bool { return isClosed(e.ended) }), e)
+		b.remember(e)
 		b.mu.Unlock()
 	}
 	return e, err
@@ -154,26 +161,162 @@ func (b *box) releaseExecs() error {
 }
 
 // exec starts a joined launch.
-func (d *nativeDriver) exec(ctx context.Context, l *Launch, own *ownGroup) (*Exec, error) {
-	program, done, err := d.compile(l)
-	if err != nil {
-		return nil, err
+func (d *nativeDriver) exec(ctx context.Context, c *Container, b *box, l *Launch, own *ownGroup) (*Exec, error) {
+	e := &Exec{stub: l.spec.Process.Reaper, own: own, ended: make(chan struct{})}
+	if e.id = newExecID(); own != nil {
+		e.id = own.id()
 	}
-	defer done()
-	child, err := program.Start(ctx)
-	if err != nil {
-		return nil, err
+	if d.supervisor.wanted() {
+		child, err := d.execBySupervisor(ctx, c, e, l)
+		if err != nil {
+			return nil, err
+		}
+		e.pid, e.pidfd = child.PID, child.PIDFD
+	} else {
+		program, done, err := d.compile(l)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if e.child, err = program.Start(ctx); err != nil {
+			return nil, err
+		}
+		e.pid, e.pidfd = e.child.PID, e.child.PIDFD
 	}
-	e := &Exec{pid: child.PID, child: child, stub: l.spec.Process.Reaper, own: own, ended: make(chan struct{})}
+	err := d.listenExec(c, b, e, time.Now())
+	if err == nil {
+		return e, nil
+	}
+	err = errors.Join(err, sys.PidfdSignal(e.pidfd.Int(), syscall.SIGKILL))
+	if e.child != nil {
+		_, werr := e.child.Wait()
+		err = errors.Join(err, werr)
+	}
+	return nil, errors.Join(err, e.pidfd.Close())
+}
+
+// listenExec arranges for the end of the process, started at began, to be noticed.
+func (d *nativeDriver) listenExec(c *Container, b *box, e *Exec, began time.Time) (err error) {
 	e.mu.Lock() // it may end at once
-	e.end, err = d.onExit(child.PIDFD, time.Now(), e.exited)
+	defer e.mu.Unlock()
+	e.end, err = d.onExit(e.pidfd, began, func() { d.execEnded(c, b, e) })
+	return err
+}
+
+// execEnded runs once, on the engine's goroutine or one that waits, and does not block.
+func (d *nativeDriver) execEnded(c *Container, b *box, e *Exec) {
+	st := ExitStatus{At: time.Now()}
+	e.mu.Lock()
+	e.end.drop()
+	pidfd, _ := e.pidfd.Dup()
 	e.mu.Unlock()
-	if err != nil {
-		err = errors.Join(err, sys.PidfdSignal(child.PIDFD.Int(), syscall.SIGKILL))
-		_, werr := child.Wait()
-		return nil, errors.Join(err, werr, child.PIDFD.Close())
+	if e.child == nil {
+		d.finisher.running.Go(func() {
+			if st, _, ok := d.learn(b, supervise.Further(c.Spec.ID, e.id), e.process, pidfd, st); ok {
+				e.over(st) // nobody acknowledges it, so the next agent has it too
+			}
+		})
+		return
 	}
+	_ = pidfd.Close()
+	if end, ended, err := e.child.Reap(); err == nil && ended {
+		st = known(end.Code, end.Signal, st.At)
+	} else if err == nil {
+		reapLater(e.pidfd)
+	}
+	e.over(st)
+}
+
+// rememberedExecs is how many further processes of a sandbox are remembered when they
+// have ended.
+const rememberedExecs = 16
+
+// remember is called with b.mu held.
+func (b *box) remember(e *Exec) {
+	ended := 0
+	for _, old := range b.execs {
+		if isClosed(old.ended) {
+			ended++
+		}
+	}
+	b.execs = append(slices.DeleteFunc(b.execs, func(old *Exec) bool {
+		if ended < rememberedExecs || !isClosed(old.ended) {
+			return false
+		}
+		ended--
+		return true
+	}), e)
+}
+
+// Execs are those of this process and, with a supervisor, all.
+func (d *nativeDriver) Execs(ctx context.Context, c *Container) ([]*Exec, error) {
+	b := boxOf(c)
+	if b == nil {
+		return nil, &StateError{State: StateCreating, Reason: "it is not whole yet"}
+	}
+	var list []supervise.Entry
+	var err error
+	if d.supervisor.client != nil {
+		if list, err = d.supervisor.client.Further(ctx, c.Spec.ID); err != nil {
+			return nil, err
+		}
+	}
+	var found []*Exec
+	for _, entry := range list {
+		_, id := supervise.Owner(entry.ID)
+		if b.hasExec(id) {
+			continue
+		}
+		e, ferr := d.foundExec(ctx, c, b, id, entry)
+		if ferr != nil {
+			err = errors.Join(err, ferr)
+			continue
+		}
+		found = append(found, e)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.execs = append(found, b.execs...) // of an earlier process, so they were before
+	return slices.Clone(b.execs), err
+}
+
+func (b *box) hasExec(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.execs, func(e *Exec) bool { return e.id == id })
+}
+
+// foundExec takes over a further process of an earlier agent.
+func (d *nativeDriver) foundExec(ctx context.Context, c *Container, b *box, id string, entry supervise.Entry) (e *Exec, err error) {
+	e = &Exec{id: id, pid: entry.Process.PID, process: entry.Process, stub: byStub(&c.Spec), ended: make(chan struct{})}
+	if !entry.Ended {
+		e.pidfd, err = holdProcess(e.pid, e.process.Since, e.process.Inode)
+		if err == nil {
+			if err = d.listenExec(c, b, e, time.Time{}); err != nil {
+				err = errors.Join(err, e.pidfd.Close())
+			}
+			return e, err
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		// It has ended just now.
+		if entry.Exit, err = d.supervisor.client.Exit(ctx, entry.ID, entry.Process); err != nil && !nobody(err) {
+			return nil, err
+		}
+	}
+	st := ExitStatus{At: entry.Exit.At}
+	if entry.Exit.Known {
+		st = known(entry.Exit.Code, syscall.Signal(entry.Exit.Signal), st.At)
+	}
+	e.over(st)
 	return e, nil
+}
+
+// byStub reports whether a further process has a stub that stands for it.
+func byStub(s *Spec) bool {
+	kinds := s.Namespaces.Kinds()
+	return os.Geteuid() != 0 && kinds.Has(namespaces.User) && kinds.Has(namespaces.PID)
 }
 
 // noGroupOOM takes memory.oom.group back while a child that shares the caller's

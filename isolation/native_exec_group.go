@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
-	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/supervise"
 )
 
 // Groups below a sandbox's: that of its first process, where Spec.Subgroups has one,
@@ -97,7 +97,7 @@ func (d *nativeDriver) ExecGroup(ctx context.Context, c *Container, p Process, l
 		return nil, &UnsupportedError{Feature: on.String() + " limits of a further process", Reason: noSubgroups}
 	}
 	now, later := heldBack(limits)
-	o := &ownGroup{driver: d, c: c, box: b, name: execPrefix + strings.ToLower(rand.Text()[:13])}
+	o := &ownGroup{driver: d, c: c, box: b, name: execPrefix + newExecID()}
 	if err := o.note(execState{Group: o.name}); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (d *nativeDriver) ExecGroup(ctx context.Context, c *Container, p Process, l
 	}
 	s := execState{Group: o.name, PID: e.pid}
 	e.mu.Lock() // it may have ended, and its pidfd be closed
-	if fd := e.child.PIDFD.Int(); fd >= 0 {
+	if fd := e.pidfd.Int(); fd >= 0 {
 		s.Inode, s.Since, err = linux.Identify(s.PID, fd)
 	}
 	e.mu.Unlock()
@@ -131,6 +131,12 @@ func (d *nativeDriver) ExecGroup(ctx context.Context, c *Container, p Process, l
 	}
 	return e, nil
 }
+
+// newExecID tells a further process from the others of its sandbox.
+func newExecID() string { return strings.ToLower(rand.Text()[:13]) }
+
+// id is that of the group's process.
+func (o *ownGroup) id() string { return strings.TrimPrefix(o.name, execPrefix) }
 
 func (o *ownGroup) path() string { return o.c.Cgroup().Path() + "/" + o.name }
 
@@ -195,7 +201,7 @@ func (o *ownGroup) finish(e *Exec, st ExitStatus) {
 
 // resume finds the further processes in groups of their own that an earlier agent
 // started, and goes on as it would have.
-func (d *nativeDriver) resume(c *Container, b *box) error {
+func (d *nativeDriver) resume(ctx context.Context, c *Container, b *box) error {
 	for _, s := range slices.Clone(b.saved.Execs) {
 		o := &ownGroup{driver: d, c: c, box: b, name: s.Group}
 		g, err := d.root.Open(o.path())
@@ -208,21 +214,27 @@ func (d *nativeDriver) resume(c *Container, b *box) error {
 		}
 		g.Own()
 		o.Cgroup = g
-		e := &Exec{pid: s.PID, own: o, child: &launch.Child{PID: s.PID}, ended: make(chan struct{})}
+		e := &Exec{
+			id: o.id(), pid: s.PID, process: supervise.Process{PID: s.PID, Inode: s.Inode, Since: s.Since},
+			stub: byStub(&c.Spec), own: o, ended: make(chan struct{}),
+		}
 		b.execs = append(b.execs, e)
 		if s.PID != 0 {
-			e.child.PIDFD, err = holdProcess(s.PID, s.Since, s.Inode)
+			e.pidfd, err = holdProcess(s.PID, s.Since, s.Inode)
 		}
 		switch {
-		case s.PID == 0 || errors.Is(err, fs.ErrNotExist):
-			o.finish(e, ExitStatus{})
+		case s.PID == 0:
+			e.over(ExitStatus{})
+		case errors.Is(err, fs.ErrNotExist):
+			st, _, err := d.supervisor.exit(ctx, supervise.Further(c.Spec.ID, e.id), e.process)
+			if err != nil {
+				return err
+			}
+			e.over(st)
 		case err != nil:
 			return err
 		default:
-			e.mu.Lock()
-			e.end, err = d.onExit(e.child.PIDFD, time.Time{}, e.exited)
-			e.mu.Unlock()
-			if err != nil {
+			if err := d.listenExec(c, b, e, time.Time{}); err != nil {
 				return err
 			}
 		}

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/internal/launch"
+	"github.com/caisson-run/caisson/internal/supervise"
 	"github.com/caisson-run/caisson/internal/sys"
 )
 
@@ -32,7 +34,7 @@ func (d *nativeDriver) exited(c *Container, b *box) {
 	end, ended, err := child.Reap()
 	switch {
 	case err == nil && ended:
-		st.Known, st.Code, st.Signal = true, end.Code, int(end.Signal)
+		st = known(end.Code, end.Signal, st.At)
 	case err == nil && b.child != nil:
 		reapLater(b.pidfd)
 	case b.child == nil:
@@ -64,41 +66,54 @@ const (
 	reaperLook     = 20 * time.Millisecond
 )
 
-// inherited is for a process that was another's child: the kernel may know how it
-// ended. It owns pidfd, which is nil if the sandbox was let go already.
+// inherited is for a process that was another's child. It owns pidfd.
 func (d *nativeDriver) inherited(c *Container, b *box, pidfd *sys.FD, st ExitStatus) {
-	if pidfd != nil && d.supervisor.client != nil {
-		told, known, asked := d.askSupervisor(c, b)
-		if !asked || known {
-			_ = pidfd.Close()
-		}
-		switch {
-		case !asked:
-			return // whoever takes over asks again
-		case known:
-			d.finished(c, b, told)
-			if c.record.flush() == nil {
-				d.supervisor.ack(c.Spec.ID, b.process())
-			}
-			return
+	st, told, ok := d.learn(b, c.Spec.ID, b.process(), pidfd, st)
+	if !ok {
+		return // whoever takes over asks again
+	}
+	d.finished(c, b, st)
+	if told && c.record.flush() == nil {
+		d.supervisor.ack(c.Spec.ID, b.process())
+	}
+}
+
+// learn is how another's child ended, st if nobody knows: the supervisor tells, or the
+// kernel may. It owns pidfd, which is nil if the sandbox was let go already. told is
+// true if it was the supervisor; ok is false if the sandbox was let go meanwhile.
+func (d *nativeDriver) learn(b *box, id string, p supervise.Process, pidfd *sys.FD, st ExitStatus) (_ ExitStatus, told, ok bool) {
+	if pidfd == nil {
+		return st, false, true
+	}
+	defer pidfd.Close()
+	if d.supervisor.client != nil {
+		end, told, asked := d.askSupervisor(b, id, p)
+		if !asked || told {
+			return end, told, asked
 		}
 	}
-	for left := reaperPatience; pidfd != nil && left > 0 && !d.deaf; left -= reaperLook {
+	for left := reaperPatience; left > 0 && !d.deaf; left -= reaperLook {
 		ws, err := sys.PidfdExit(pidfd.Int(), reaperLook)
 		if err == nil {
-			st.Known, st.Code = true, ws.ExitStatus()
+			code, signal := ws.ExitStatus(), syscall.Signal(0)
 			if ws.Signaled() {
-				st.Signal = int(ws.Signal())
+				signal = ws.Signal()
 			}
+			st = known(code, signal, st.At)
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) || isClosed(b.hurry) {
 			break
 		}
 	}
-	if pidfd != nil {
-		_ = pidfd.Close()
+	return st, false, true
+}
+
+// known is how a process ended that somebody has waited for.
+func known(code int, signal syscall.Signal, at time.Time) ExitStatus {
+	if signal != 0 {
+		code = 128 + int(signal)
 	}
-	d.finished(c, b, st)
+	return ExitStatus{Known: true, Code: code, Signal: int(signal), At: at}
 }
 
 func isClosed(c chan struct{}) bool {

@@ -35,7 +35,7 @@ func (d *nativeDriver) Recover(ctx context.Context, c *Container) error {
 		return err
 	}
 	c.Private = b
-	if err := d.resume(c, b); err != nil {
+	if err := d.resume(ctx, c, b); err != nil {
 		return err
 	}
 	switch {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/linux"
 	"github.com/caisson-run/caisson/internal/supervise"
 )
@@ -68,6 +69,28 @@ func (d *nativeDriver) startBySupervisor(ctx context.Context, c *Container, b *b
 	return again, errors.Join(invalid(err), c.Save(b.saved))
 }
 
+// execBySupervisor has the supervisor clone a further process. What one that ends in
+// the midst of it leaves behind does not come to its program.
+func (d *nativeDriver) execBySupervisor(ctx context.Context, c *Container, e *Exec, l *Launch) (*launch.Child, error) {
+	if err := d.lend(l); err != nil {
+		return nil, err
+	}
+	spec, done, err := l.lower(d.low)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	id := supervise.Further(c.Spec.ID, e.id)
+	child, process, err := d.supervisor.client.Launch(ctx, id, &spec, -1)
+	if errors.Is(err, supervise.ErrNone) {
+		if _, err = d.supervisor.ensure(ctx); err == nil {
+			child, process, err = d.supervisor.client.Launch(ctx, id, &spec, -1)
+		}
+	}
+	e.process = process
+	return child, invalid(err)
+}
+
 // endAll ends the processes of a group that stays in use.
 func (d *nativeDriver) endAll(ctx context.Context, g *cgroups.Cgroup) error {
 	for {
@@ -87,10 +110,10 @@ func (d *nativeDriver) endAll(ctx context.Context, g *cgroups.Cgroup) error {
 	}
 }
 
-// askSupervisor is how the first process, which has ended, did so. It takes as long
-// as a supervisor that is stopped, unless the sandbox is being destroyed. asked is
-// false if the sandbox was let go meanwhile.
-func (d *nativeDriver) askSupervisor(c *Container, b *box) (st ExitStatus, known, asked bool) {
+// askSupervisor is how a process, which has ended, did so. It takes as long as a
+// supervisor that is stopped, unless the sandbox is being destroyed. asked is false if
+// the sandbox was let go meanwhile.
+func (d *nativeDriver) askSupervisor(b *box, id string, p supervise.Process) (st ExitStatus, told, asked bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -108,8 +131,8 @@ func (d *nativeDriver) askSupervisor(c *Container, b *box) (st ExitStatus, known
 			}
 		}
 	}()
-	st, known, _ = d.supervisor.exit(ctx, c.Spec.ID, b.process())
-	return st, known, !isClosed(b.released)
+	st, told, _ = d.supervisor.exit(ctx, id, p)
+	return st, told, !isClosed(b.released)
 }
 
 // Keep leaves copies of descriptors with the supervisor.

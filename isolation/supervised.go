@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/launch"
@@ -113,8 +114,8 @@ func (v *supervision) find(ctx context.Context, id string) (p supervise.Process,
 	return p, err == nil, err
 }
 
-// exit waits for the end of a process. known is false if nobody can tell.
-func (v *supervision) exit(ctx context.Context, id string, p supervise.Process) (st ExitStatus, known bool, err error) {
+// exit waits for the end of a process. told is false if nobody can tell.
+func (v *supervision) exit(ctx context.Context, id string, p supervise.Process) (st ExitStatus, told bool, err error) {
 	if v.client == nil {
 		return st, false, nil
 	}
@@ -122,7 +123,10 @@ func (v *supervision) exit(ctx context.Context, id string, p supervise.Process) 
 	if nobody(err) {
 		return st, false, nil
 	}
-	return ExitStatus{Known: exit.Known, Code: exit.Code, Signal: exit.Signal, At: exit.At}, err == nil && exit.Known, err
+	if err != nil || !exit.Known {
+		return ExitStatus{At: exit.At}, false, err
+	}
+	return known(exit.Code, syscall.Signal(exit.Signal), exit.At), true, nil
 }
 
 // nobody reports whether err says that there is no answer to be had.
@@ -164,8 +168,9 @@ func (v *supervision) sweep(ctx context.Context, ids []string, exited map[string
 		return err
 	}
 	for _, e := range list {
+		sandbox, _ := supervise.Owner(e.ID)
 		switch p, ended := exited[e.ID]; {
-		case !slices.Contains(ids, e.ID):
+		case !slices.Contains(ids, sandbox):
 			err = errors.Join(err, v.client.Forget(ctx, e.ID))
 		case ended && e.Ended && !e.Acked:
 			if aerr := v.client.Ack(ctx, e.ID, p); !nobody(aerr) {

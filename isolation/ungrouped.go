@@ -45,6 +45,9 @@ func (u ungroupedDriver) Signal(ctx context.Context, c *Container, sig syscall.S
 func (u ungroupedDriver) Exec(ctx context.Context, c *Container, p Process, files []*os.File) (*Exec, error) {
 	return u.d.Exec(ctx, c, p, files)
 }
+func (u ungroupedDriver) Execs(ctx context.Context, c *Container) ([]*Exec, error) {
+	return u.d.Execs(ctx, c)
+}
 
 // Watch tells of the end of the first process.
 func (u ungroupedDriver) Watch(ctx context.Context, c *Container, _ []elastic.Threshold) iter.Seq2[Event, error] {

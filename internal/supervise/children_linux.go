@@ -7,6 +7,7 @@ package supervise
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -34,6 +35,7 @@ type entry struct {
 	// Guarded by the server's mu.
 	doomed bool // nobody takes it: it is killed, and was never there
 	acked  bool // how it ended is known
+	saved  bool // or on disk
 }
 
 // launch starts a process. reply tells of it; done closes what is in there.
@@ -131,7 +133,7 @@ func (s *server) reserve(ctx context.Context, id string) (*entry, error) {
 		old := s.entries[id]
 		if old == nil || isClosed(old.ended) {
 			e := &entry{id: id, settled: make(chan struct{}), ended: make(chan struct{})}
-			s.entries[id] = e
+			s.admit(e)
 			s.mu.Unlock()
 			_ = s.exits.remove(id) // or the next end replaces it
 			return e, nil
@@ -162,12 +164,64 @@ func (s *server) reserve(ctx context.Context, id string) (*entry, error) {
 	}
 }
 
+// maxEnded is how many further processes of a sandbox are remembered when they have
+// ended.
+const maxEnded = 16
+
+// admit takes an entry in. The caller holds mu.
+func (s *server) admit(e *entry) {
+	if old := s.entries[e.id]; old != nil {
+		s.strike(old)
+	}
+	s.entries[e.id] = e
+	sandbox, name := Owner(e.id)
+	if name == "" {
+		return
+	}
+	list, left := s.further[sandbox], s.left[sandbox]
+	ended := len(left)
+	for _, f := range list {
+		if isClosed(f.ended) {
+			ended++
+		}
+	}
+	for ; ended >= maxEnded && len(left) > 0; ended-- {
+		_ = s.exits.remove(left[0])
+		left = left[1:]
+	}
+	if s.left[sandbox] = left; len(left) == 0 {
+		delete(s.left, sandbox)
+	}
+	for _, f := range slices.Clone(list) {
+		if ended >= maxEnded && isClosed(f.ended) {
+			ended--
+			s.strike(f)
+			_ = s.exits.remove(f.id)
+		}
+	}
+	s.further[sandbox] = append(s.further[sandbox], e)
+}
+
+// strike takes an entry out, if it still is its id's. The caller holds mu.
+func (s *server) strike(e *entry) {
+	if s.entries[e.id] != e {
+		return
+	}
+	delete(s.entries, e.id)
+	sandbox, name := Owner(e.id)
+	if name == "" {
+		return
+	}
+	list := slices.DeleteFunc(s.further[sandbox], func(f *entry) bool { return f == e })
+	if s.further[sandbox] = list; len(list) == 0 {
+		delete(s.further, sandbox)
+	}
+}
+
 // unreserve takes an entry back whose process does not exist.
 func (s *server) unreserve(e *entry) {
 	s.mu.Lock()
-	if s.entries[e.id] == e {
-		delete(s.entries, e.id)
-	}
+	s.strike(e)
 	s.mu.Unlock()
 	close(e.settled)
 	close(e.ended)
@@ -182,7 +236,7 @@ func (s *server) discard(e *entry) {
 	s.mu.Lock()
 	e.doomed = true
 	if s.entries[e.id] == e && isClosed(e.ended) {
-		delete(s.entries, e.id)
+		s.strike(e)
 		_ = s.exits.remove(e.id)
 	}
 	pidfd, err := e.child.PIDFD.Dup()
@@ -207,10 +261,10 @@ func (s *server) end(e *entry) {
 	switch {
 	case s.entries[e.id] != e: // forgotten
 	case e.doomed:
-		delete(s.entries, e.id)
+		s.strike(e)
 	default:
 		// Should the disk be full, agents still learn of it as long as we live.
-		_ = s.exits.write(e.id, e.process, exit)
+		e.saved = s.exits.write(e.id, e.process, exit) == nil
 	}
 	_ = e.child.PIDFD.Close()
 	close(e.ended)
@@ -290,24 +344,44 @@ func (s *server) forget(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.drop(id)
-	if e := s.entries[id]; e != nil && isClosed(e.settled) {
-		delete(s.entries, id)
+	ids := append(s.left[id], id)
+	for _, e := range append(slices.Clone(s.further[id]), s.entries[id]) {
+		if e != nil && isClosed(e.settled) {
+			s.strike(e)
+			ids = append(ids, e.id)
+		}
 	}
-	if rerr := s.exits.remove(id); err == nil {
-		err = rerr
+	delete(s.left, id)
+	for _, id := range ids {
+		err = errors.Join(err, s.exits.remove(id))
 	}
 	return err
 }
 
-// list is everything, by id.
-func (s *server) list() []Entry {
+// list is everything by id or, of one sandbox, its further processes as they were
+// launched.
+func (s *server) list(sandbox string) []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Entry, 0, len(s.entries))
-	for id, e := range s.entries {
-		if isClosed(e.settled) && !e.doomed {
-			list = append(list, Entry{ID: id, PID: e.process.PID, Ended: isClosed(e.ended), Acked: e.acked})
+	add := func(e *entry) {
+		if !isClosed(e.settled) || e.doomed {
+			return
 		}
+		told := Entry{ID: e.id, Process: e.process, Ended: isClosed(e.ended), Acked: e.acked}
+		if told.Ended {
+			told.Exit = e.exit
+		}
+		list = append(list, told)
+	}
+	if sandbox != "" {
+		for _, e := range s.further[sandbox] {
+			add(e)
+		}
+		return list
+	}
+	for _, e := range s.entries {
+		add(e)
 	}
 	for id := range s.kept {
 		if s.entries[id] == nil {

@@ -310,17 +310,23 @@ func (c *Client) others() bool {
 // Ack says that it is written down how the process has ended.
 func (c *Client) Ack(ctx context.Context, id string, p Process) error {
 	_, err := c.ask(ctx, &message{Op: opAck, ID: id, Process: p, FD: -1})
-	return c.orOnDisk(id, err)
+	return c.orOnDisk(err, func(e *exits) error { return e.remove(id) })
 }
 
-// Forget says that there is no such id any more.
+// Forget says that there is no such id any more, nor further processes of it.
 func (c *Client) Forget(ctx context.Context, id string) error {
 	_, err := c.ask(ctx, &message{Op: opForget, ID: id, FD: -1})
-	return c.orOnDisk(id, err)
+	return c.orOnDisk(err, func(e *exits) error {
+		further, err := e.further()
+		for _, id := range append(further[id], id) {
+			err = errors.Join(err, e.remove(id))
+		}
+		return err
+	})
 }
 
-// orOnDisk removes the file of id itself where the supervisor could not.
-func (c *Client) orOnDisk(id string, err error) error {
+// orOnDisk does itself what is to be done on disk, where the supervisor could not.
+func (c *Client) orOnDisk(err error, do func(*exits) error) error {
 	if !errors.Is(err, ErrNone) && !errors.Is(err, ErrGone) && !errors.Is(err, ErrUnknown) {
 		return err
 	}
@@ -328,7 +334,7 @@ func (c *Client) orOnDisk(id string, err error) error {
 	if err != nil {
 		return err
 	}
-	return exits.remove(id)
+	return do(exits)
 }
 
 // Keep leaves copies of descriptors with the supervisor, in the place of those that
@@ -347,9 +353,17 @@ func (c *Client) Kept(ctx context.Context, id, name string) ([]int, error) {
 	return reply.Files, nil
 }
 
-// List is all that there is, in the supervisor and on disk, by id.
-func (c *Client) List(ctx context.Context) ([]Entry, error) {
-	reply, err := c.ask(ctx, &message{Op: opList, FD: -1})
+// List is all that there is, in the supervisor and on disk. How those ended that are
+// on disk alone is not told.
+func (c *Client) List(ctx context.Context) ([]Entry, error) { return c.list(ctx, "") }
+
+// Further are the further processes of a sandbox, in the supervisor and on disk.
+func (c *Client) Further(ctx context.Context, sandbox string) ([]Entry, error) {
+	return c.list(ctx, sandbox)
+}
+
+func (c *Client) list(ctx context.Context, sandbox string) ([]Entry, error) {
+	reply, err := c.ask(ctx, &message{Op: opList, ID: sandbox, FD: -1})
 	var list []Entry
 	switch {
 	case err == nil:
@@ -369,12 +383,22 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 	for _, e := range list {
 		known[e.ID] = true
 	}
+	var earlier []Entry // of a supervisor that has ended
 	for _, id := range names {
+		e := Entry{ID: id, Ended: true}
+		if owner, name := Owner(id); sandbox != "" {
+			if owner != sandbox || name == "" {
+				continue
+			}
+			if e.Process, e.Exit, err = exits.load(id); err != nil {
+				continue // of another boot, or of nobody's making
+			}
+		}
 		if !known[id] {
-			list = append(list, Entry{ID: id, Ended: true})
+			earlier = append(earlier, e)
 		}
 	}
-	return list, nil
+	return append(earlier, list...), nil
 }
 
 // Remove takes the directory away once the supervisor has ended, which it does when

@@ -29,5 +29,6 @@
 //
 // One file for each process that has ended and whose status nobody has
 // acknowledged, in the same directory. Any agent reads it, with a supervisor or
-// without.
+// without. Of the further processes of a sandbox, which nobody acknowledges, the last
+// ones stay until the sandbox is forgotten.
 package supervise

@@ -61,15 +61,24 @@ func (e *exits) write(id string, p Process, exit Exit) error {
 }
 
 // read is the end of p, or an error that wraps [ErrUnknown].
-func (e *exits) read(id string, p Process) (exit Exit, err error) {
+func (e *exits) read(id string, p Process) (Exit, error) {
+	whose, exit, err := e.load(id)
+	if err == nil && !p.same(whose) {
+		exit, err = Exit{}, ErrUnknown
+	}
+	return exit, err
+}
+
+// load is what is there of id, or an error that wraps [ErrUnknown].
+func (e *exits) load(id string) (p Process, exit Exit, err error) {
 	found := false
 	log, err := e.dir.Load(id, func(text []byte) error {
 		var line exitLine
 		if err := json.Unmarshal(text, &line); err != nil {
 			return err
 		}
-		if line.Version == exitVersion && line.Boot == e.boot && p.same(Process{line.PID, line.Inode, line.Since}) {
-			exit, found = line.Exit, true
+		if line.Version == exitVersion && line.Boot == e.boot {
+			p, exit, found = Process{line.PID, line.Inode, line.Since}, line.Exit, true
 		}
 		return nil
 	})
@@ -78,11 +87,23 @@ func (e *exits) read(id string, p Process) (exit Exit, err error) {
 	}
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return Exit{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+		return Process{}, Exit{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	case !found:
-		return Exit{}, ErrUnknown
+		return Process{}, Exit{}, ErrUnknown
 	}
-	return exit, nil
+	return p, exit, nil
+}
+
+// further are the ids of further processes, by sandbox.
+func (e *exits) further() (map[string][]string, error) {
+	ids, err := e.dir.Names()
+	list := make(map[string][]string)
+	for _, id := range ids {
+		if sandbox, name := Owner(id); name != "" {
+			list[sandbox] = append(list[sandbox], id)
+		}
+	}
+	return list, err
 }
 
 // await is read that gives another supervisor a moment to write it.

@@ -3,6 +3,7 @@
 package supervise
 
 import (
+	"strings"
 	"time"
 
 	"github.com/caisson-run/caisson/internal/wire"
@@ -25,13 +26,13 @@ const (
 	opForget           // there is no such id any more
 	opKeep             // keep these descriptors by this name
 	opKept             // give them back
-	opList             // what is there?
+	opList             // what is there, of all or of one sandbox's further processes?
 	opReply            // what was asked for
 )
 
 // Bounds of what comes from outside.
 const (
-	maxID      = 64
+	maxID      = 96 // a sandbox's, and the name of a further process
 	maxName    = 64
 	maxMessage = 8 << 20 // argv and envp never get more than 6 MiB
 	maxFDs     = 253     // SCM_MAX_FD
@@ -61,10 +62,20 @@ type Exit struct {
 
 // Entry is what a supervisor has for an id.
 type Entry struct {
-	ID    string
-	PID   int // 0: only descriptors
-	Ended bool
-	Acked bool
+	ID      string
+	Process Process // zero: only descriptors
+	Ended   bool
+	Acked   bool
+	Exit    Exit // of one that has ended
+}
+
+// Further is the id of a further process of a sandbox by that name.
+func Further(sandbox, name string) string { return sandbox + ":" + name }
+
+// Owner is the sandbox of an id, and the name of the further process if it is one's.
+func Owner(id string) (sandbox, name string) {
+	sandbox, name, _ = strings.Cut(id, ":")
+	return sandbox, name
 }
 
 // message is one request or reply.
@@ -94,30 +105,42 @@ func (m *message) walk(c *wire.Codec) {
 	wire.Number(c, &m.Op)
 	wire.Text(c, &m.ID)
 	wire.Text(c, &m.Name)
-	wire.Number(c, &m.Process.PID)
-	wire.Number(c, &m.Process.Inode)
-	wire.Number(c, &m.Process.Since)
+	walkProcess(c, &m.Process)
 	wire.FD(c, &m.FD)
 	wire.Number(c, &m.OOM)
 	wire.Text(c, &m.Spec)
 	wire.List(c, &m.Files, wire.FD)
 	wire.Truth(c, &m.There)
-	wire.Truth(c, &m.Exit.Known)
-	wire.Number(c, &m.Exit.Code)
-	wire.Number(c, &m.Exit.Signal)
-	at := m.Exit.At.UnixNano()
-	wire.Number(c, &at)
-	if c.Reading() {
-		m.Exit.At = time.Unix(0, at)
-	}
+	walkExit(c, &m.Exit)
 	wire.Maybe(c, &m.Failure, walkFailure)
 	wire.List(c, &m.Degraded, walkFailure)
 	wire.List(c, &m.Entries, func(c *wire.Codec, e *Entry) {
 		wire.Text(c, &e.ID)
-		wire.Number(c, &e.PID)
+		walkProcess(c, &e.Process)
 		wire.Truth(c, &e.Ended)
 		wire.Truth(c, &e.Acked)
+		walkExit(c, &e.Exit)
 	})
+}
+
+func walkProcess(c *wire.Codec, p *Process) {
+	wire.Number(c, &p.PID)
+	wire.Number(c, &p.Inode)
+	wire.Number(c, &p.Since)
+}
+
+func walkExit(c *wire.Codec, e *Exit) {
+	wire.Truth(c, &e.Known)
+	wire.Number(c, &e.Code)
+	wire.Number(c, &e.Signal)
+	at := int64(0)
+	if !e.At.IsZero() {
+		at = e.At.UnixNano()
+	}
+	wire.Number(c, &at)
+	if c.Reading() && at != 0 {
+		e.At = time.Unix(0, at).UTC()
+	}
 }
 
 // parse reads a message that came with these descriptors.

@@ -21,8 +21,6 @@ func TestMessage(t *testing.T) {
 		require.NoError(t, err, name)
 		got, err := parse(data, fds)
 		require.NoError(t, err, name)
-		assert.True(t, m.Exit.At.Equal(got.Exit.At) || m.Exit.At.IsZero(), name)
-		got.Exit.At = m.Exit.At
 		if m.Spec == nil {
 			m.Spec = []byte{}
 		}

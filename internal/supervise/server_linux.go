@@ -52,6 +52,8 @@ type server struct {
 	conns   int
 	living  int // children that have not ended
 	entries map[string]*entry
+	further map[string][]*entry // by sandbox, its further processes as they were launched
+	left    map[string][]string // by sandbox, further ids on disk of an earlier supervisor
 	kept    map[string]map[string][]*sys.FD
 	total   int // descriptors in kept
 	most    int // of them
@@ -74,8 +76,13 @@ func Inherited() (listener *os.File, dir string, err error) {
 // seqpacket socket that does not block.
 func Serve(ctx context.Context, listener *os.File, dir string) (err error) {
 	defer listener.Close()
-	s := &server{dir: dir, entries: make(map[string]*entry), kept: make(map[string]map[string][]*sys.FD)}
+	s := &server{
+		dir: dir, entries: make(map[string]*entry), further: make(map[string][]*entry), kept: make(map[string]map[string][]*sys.FD),
+	}
 	if s.exits, err = openExits(dir); err != nil {
+		return err
+	}
+	if s.left, err = s.exits.further(); err != nil {
 		return err
 	}
 	if s.poller, err = poll.New(nil); err != nil {
@@ -263,7 +270,7 @@ func (s *server) answer(ctx context.Context, c *conn, r request, untaken **entry
 	case opKept:
 		done, err = s.giveBack(r.message, reply)
 	case opList:
-		reply.Entries = s.list()
+		reply.Entries = s.list(r.ID)
 	default:
 		err = &Refusal{fmt.Errorf("request %d: %w", r.Op, unix.EINVAL)}
 	}
@@ -281,13 +288,13 @@ func (s *server) idle() {
 		return
 	}
 	// Whoever has taken its name away will not come back for what it holds. What
-	// has ended is on disk.
+	// has ended is on disk, and how a further process did stays there.
 	if s.socket != 0 && s.socket == socketInode(s.dir) {
 		if len(s.kept) > 0 {
 			return
 		}
 		for _, e := range s.entries {
-			if !e.acked {
+			if _, name := Owner(e.id); !e.acked && (name == "" || !e.saved) {
 				return
 			}
 		}

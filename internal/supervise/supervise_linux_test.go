@@ -55,7 +55,10 @@ func TestExit(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnknown)
 	list, err := second.List(deadline(t))
 	require.NoError(t, err)
-	assert.Equal(t, []Entry{{"code", code.PID, true, false}, {"signal", signal.PID, true, false}}, list)
+	assert.Equal(t, []Entry{
+		{"code", code, true, false, list[0].Exit}, {"signal", signal, true, false, list[1].Exit},
+	}, list)
+	assert.Equal(t, 7, list[0].Exit.Code)
 
 	// It is on disk until it is acknowledged, and known to others after that.
 	exits, err := openExits(dir)

@@ -62,6 +62,9 @@ func (*Client) Kept(context.Context, string, string) ([]int, error) { return nil
 // List is nothing.
 func (*Client) List(context.Context) ([]Entry, error) { return nil, nil }
 
+// Further is nothing.
+func (*Client) Further(context.Context, string) ([]Entry, error) { return nil, nil }
+
 // Remove is nil.
 func (*Client) Remove(context.Context) error { return nil }
 
