@@ -4,6 +4,7 @@ package isolation_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 )
@@ -72,13 +74,18 @@ func TestSupervisedExec(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Exec(deadline(t), isolation.Process{Args: []string{"/nowhere"}})
 	require.ErrorIs(t, err, os.ErrNotExist)
-	require.Len(t, execsOf(t, s), 3)
+	in, toIn, err := os.Pipe()
+	require.NoError(t, err)
+	grouped, err := s.ExecGroup(deadline(t), isolation.Process{Args: testutil.ChildArgs(t, "talk")}, cgroups.Resources{}, in)
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	require.Len(t, execsOf(t, s), 4)
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", talks.PID()))
 	require.NoError(t, err)
 	assert.Contains(t, string(text), fmt.Sprintf("\nPPid:\t%d\n", supervisorPID(t, h)))
 	require.NoError(t, h.Close())
 
-	// Nobody is there when one of them ends.
+	// Nobody is there when two of them end.
 	h, err = isolation.Open(deadline(t), cfg)
 	require.NoError(t, err)
 	s, err = h.Sandbox(deadline(t), "x")
@@ -91,17 +98,21 @@ func TestSupervisedExec(t *testing.T) {
 	_, err = files[0].WriteString("hello\n7\n")
 	require.NoError(t, err)
 	require.NoError(t, files[0].Close())
-	file := filepath.Join(cfg.Root, "supervisor", "x:"+talks.ID()+".state")
-	require.Eventually(t, func() bool {
-		_, err := os.Stat(file)
-		return err == nil
-	}, testutil.Patience(20*time.Second), time.Millisecond)
+	_, err = toIn.WriteString("6\n")
+	require.NoError(t, errors.Join(err, toIn.Close()))
+	for _, e := range []*isolation.Exec{talks, grouped} {
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(filepath.Join(cfg.Root, "supervisor", "x:"+e.ID()+".state"))
+			return err == nil
+		}, testutil.Patience(20*time.Second), time.Millisecond)
+	}
 
 	h = openWith(t, cfg)
 	s, err = h.Sandbox(deadline(t), "x")
 	require.NoError(t, err)
 	found := execsOf(t, s)
-	require.Len(t, found, 3)
+	require.Len(t, found, 4)
+	assert.Equal(t, "exit status 6", ended(t, found[grouped.ID()]))
 	assert.Equal(t, "exit status 3", ended(t, found[coded.ID()]), "as this one's first agent knew")
 	assert.Equal(t, talks.PID(), found[talks.ID()].PID())
 	assert.Equal(t, "exit status 7", ended(t, found[talks.ID()]))

@@ -359,8 +359,18 @@ func (s *server) forget(id string) error {
 }
 
 // list is everything by id or, of one sandbox, its further processes as they were
-// launched.
-func (s *server) list(sandbox string) []Entry {
+// launched. For those it waits: an agent that has died may not have been noticed yet.
+func (s *server) list(ctx context.Context, sandbox string) []Entry {
+	s.mu.Lock()
+	further := slices.Clone(s.further[sandbox])
+	s.mu.Unlock()
+	for _, e := range further {
+		select {
+		case <-e.settled:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Entry, 0, len(s.entries))

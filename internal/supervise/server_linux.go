@@ -270,7 +270,7 @@ func (s *server) answer(ctx context.Context, c *conn, r request, untaken **entry
 	case opKept:
 		done, err = s.giveBack(r.message, reply)
 	case opList:
-		reply.Entries = s.list(r.ID)
+		reply.Entries = s.list(ctx, r.ID)
 	default:
 		err = &Refusal{fmt.Errorf("request %d: %w", r.Op, unix.EINVAL)}
 	}
