@@ -5,6 +5,7 @@ package isolation
 import (
 	"context"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -38,10 +39,10 @@ func alive(t *testing.T) (pidfd *sys.FD, end func()) {
 	require.NoError(t, cmd.Start())
 	pidfd, err := sys.PidfdOpen(cmd.Process.Pid)
 	require.NoError(t, err)
-	end = func() {
+	end = sync.OnceFunc(func() {
 		_ = sys.PidfdSignal(pidfd.Int(), syscall.SIGKILL)
 		_ = cmd.Wait()
-	}
+	})
 	t.Cleanup(func() { end(); assert.NoError(t, pidfd.Close()) })
 	return pidfd, end
 }
