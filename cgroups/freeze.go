@@ -72,17 +72,20 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 // Frozen reports whether every process in the group and below it is stopped,
 // by this group's freezer or that of a group above, whoever froze it.
 func (c *Cgroup) Frozen() (bool, error) {
-	n, err := c.freezesBy()
-	if err != nil {
-		return false, err
-	}
-	if n != nil {
-		if frozen, err := n.event("frozen"); frozen || err != nil {
-			return frozen, err
+	if uni := c.unified(); uni != nil {
+		frozen, err := uni.event("frozen")
+		if err != nil {
+			return false, err
+		}
+		if frozen { // which says something of those alone who are there
+			if n, err := c.freezesBy(); n != nil || err != nil {
+				return err == nil, err
+			}
 		}
 	}
 	// Others, such as runtimes that know v1 alone, may have used its freezer.
-	if n = c.node(ControllerFreezer); n == nil {
+	n := c.node(ControllerFreezer)
+	if n == nil {
 		return false, nil
 	}
 	state, err := n.word(fileFreezer)
