@@ -11,12 +11,16 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/isolation"
 )
 
 func execCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []string) error {
 	var p isolation.Process
+	var limits cgroups.Resources
 	processFlags(fs, &p)
+	limitFlags(fs, &limits)
+	group := fs.Bool("group", false, "run it in a group of its own, which ends with it; limits imply that")
 	fs.BoolVar(&p.Terminal, "tty", false, "run it on a terminal of its own, behind this one")
 	fs.BoolVar(&p.Terminal, "t", false, "--tty")
 	return func(ctx context.Context, ids, argv []string) error {
@@ -28,7 +32,15 @@ func execCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []str
 			return usagef("no program; it goes behind --")
 		}
 		p.Args = argv
-		err = a.exec(ctx, id, p)
+		start := func(ctx context.Context, sb *isolation.Sandbox, files ...*os.File) (*isolation.Exec, error) {
+			return sb.Exec(ctx, p, files...)
+		}
+		if *group || !limits.IsZero() {
+			start = func(ctx context.Context, sb *isolation.Sandbox, files ...*os.File) (*isolation.Exec, error) {
+				return sb.ExecGroup(ctx, p, limits, files...)
+			}
+		}
+		err = a.exec(ctx, id, p.Terminal, start)
 		var status workloadStatus
 		if err == nil || errors.As(err, &status) {
 			return err
@@ -38,7 +50,9 @@ func execCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []str
 }
 
 // exec runs one more program in a running sandbox.
-func (a *app) exec(ctx context.Context, id string, p isolation.Process) (err error) {
+func (a *app) exec(ctx context.Context, id string, terminal bool,
+	run func(context.Context, *isolation.Sandbox, ...*os.File) (*isolation.Exec, error),
+) (err error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -49,11 +63,11 @@ func (a *app) exec(ctx context.Context, id string, p isolation.Process) (err err
 	defer func() { err = errors.Join(err, done()) }()
 	var e *isolation.Exec
 	start := func(files ...*os.File) (err error) {
-		e, err = sb.Exec(context.WithoutCancel(ctx), p, files...)
+		e, err = run(context.WithoutCancel(ctx), sb, files...)
 		return err
 	}
 	screen := func() error { return nil }
-	if p.Terminal {
+	if terminal {
 		screen, err = a.onTerminal(start)
 	} else {
 		err = start(a.stdin, a.stdout, a.stderr)

@@ -64,6 +64,7 @@ func specFlags(fs *flag.FlagSet, spec *isolation.Spec) {
 	processFlags(fs, &spec.Process)
 	fs.BoolVar(&spec.Process.Reaper, "init", false, "have a small process of caisson's be the first, which reaps and passes on signals")
 	namespaceFlags(fs, &spec.Namespaces)
+	fs.BoolVar(&spec.Subgroups, "subgroups", false, "let exec have limits on cgroup v2, where the program has to be one group lower for that")
 	rootFlags(fs, &spec.Root)
 	netFlags(fs, spec)
 }
