@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/internal/life"
 	"github.com/caisson-run/caisson/isolation/runtimespec"
@@ -43,6 +44,7 @@ func convertSpec(s isolation.Spec, c *isolation.Container) (*blueprint, error) {
 	if err := life.MountNames(c, spec); err != nil {
 		return nil, err
 	}
+	life.Mountable(spec.Mounts)
 	b := &blueprint{process: spec.Process}
 	mapIDs(s, spec)
 	if err := b.lacks(s, left); err != nil {
@@ -103,6 +105,11 @@ func (b *blueprint) lacks(s isolation.Spec, left []runtimespec.Leftover) error {
 			}
 		}
 		errs = append(errs, &isolation.UnsupportedError{Feature: l.Field, Reason: l.Reason})
+	}
+	if slices.ContainsFunc(s.Root.Volumes, func(v isolation.Volume) bool { return v.IDMapped }) && !launch.HasMountSetattr() {
+		errs = append(errs, &isolation.UnsupportedError{
+			Feature: "root.volumes.idMapped", Since: "Linux 5.12", Reason: "this kernel has no mount_setattr",
+		})
 	}
 	if s.Process.Terminal {
 		errs = append(errs, &isolation.UnsupportedError{

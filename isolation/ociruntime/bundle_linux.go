@@ -68,24 +68,11 @@ func (d *Driver) convert(c *isolation.Container) (spec *specs.Spec, missing []st
 	if err := life.MountNames(c, spec); err != nil {
 		return nil, nil, err
 	}
-	for i := range spec.Mounts {
-		plain(&spec.Mounts[i])
-	}
+	life.Mountable(spec.Mounts)
 	// Limits are the driver's. What a runtime is told of is the devices, of which
 	// it makes rules of its own.
 	spec.Linux.Resources = &specs.LinuxResources{Devices: spec.Linux.Resources.Devices}
 	return spec, missing, errors.Join(errs...)
-}
-
-// plain takes from the mount of a file what is about mounts below it: crun 1.8 does
-// not find the file then.
-func plain(m *specs.Mount) {
-	if info, err := os.Stat(m.Source); m.Type != "bind" || err != nil || info.IsDir() {
-		return
-	}
-	m.Options = slices.DeleteFunc(m.Options, func(o string) bool {
-		return slices.Contains([]string{"rro", "rnosuid", "rnodev", "rnoexec"}, o)
-	})
 }
 
 // accepts refuses what cannot be, before anything is made.
