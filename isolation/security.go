@@ -13,42 +13,16 @@ import (
 	"github.com/caisson-run/caisson/namespaces"
 )
 
-// Switch turns something on or off that has a default of its own.
-type Switch uint8
+// Switch turns something on or off that has a default of its own: [cgroups.Switch],
+// whose zero value leaves it at that.
+type Switch = cgroups.Switch
 
 // The positions of a [Switch].
 const (
-	Default Switch = iota
-	On
-	Off
+	Default = cgroups.Keep
+	On      = cgroups.On
+	Off     = cgroups.Off
 )
-
-// String is "default", "on" or "off".
-func (s Switch) String() string {
-	switch s {
-	case Default:
-		return "default"
-	case On:
-		return "on"
-	case Off:
-		return "off"
-	}
-	return "switch(" + strconv.Itoa(int(s)) + ")"
-}
-
-// MarshalText is [Switch.String].
-func (s Switch) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText reads what [Switch.String] writes.
-func (s *Switch) UnmarshalText(text []byte) error {
-	for _, known := range []Switch{Default, On, Off} {
-		if string(text) == known.String() {
-			*s = known
-			return nil
-		}
-	}
-	return &InvalidError{Field: "switch", Value: clip(string(text)), Reason: `not "default", "on" or "off"`}
-}
 
 // Security is what keeps the sandbox's processes from the kernel and from others
 // besides namespaces, capabilities and no_new_privs. By default each is on for a
