@@ -22,12 +22,12 @@ import (
 // things: mixed is a throttled service, one that writes to its disk, and CPU-bound,
 // idle, writing and growing batch work; hog is a service and batch work that grows
 // into a limit of 224 MiB for all; kernel is examples/colocate with -ways confined,
-// beside others that took more and more.
+// beside others that took more and more; uplink is examples/uplink, the way queue.
 //
 //go:embed testdata/*.jsonl.gz testdata/*.golden
 var recorded embed.FS
 
-var traces = []string{"mixed", "hog", "kernel"}
+var traces = []string{"mixed", "hog", "kernel", "uplink"}
 
 var updateGolden = flag.Bool("update", false, "write what is decided now to the golden files")
 
@@ -35,6 +35,9 @@ var updateGolden = flag.Bool("update", false, "write what is decided now to the 
 func recordedPolicies(trace string) []Policy {
 	if trace == "kernel" {
 		return []Policy{&CPUSuppress{Share: 1}, &CPUBurst{}, &MemoryGuard{}, &IOGuard{}, &CPUConfine{}}
+	}
+	if trace == "uplink" {
+		return []Policy{&NetworkGuard{}}
 	}
 	floor := 1.0
 	if trace == "hog" {
@@ -84,6 +87,10 @@ func TestGoldenTraces(t *testing.T) {
 						for _, d := range c.Resources.IO.Devices {
 							fmt.Fprintf(&got, " io.max %s %v", d.Device, d.WriteBytes)
 						}
+						for _, l := range c.Network {
+							rate, _ := l.Egress.Value()
+							fmt.Fprintf(&got, " %s egress %.3f Mbit/s", l.Link, float64(rate)/1e6)
+						}
 						if c.Bytes > 0 {
 							fmt.Fprintf(&got, " %d bytes", c.Bytes)
 						}
@@ -112,7 +119,7 @@ func TestGoldenTraces(t *testing.T) {
 func TestReplayIsLive(t *testing.T) {
 	for _, trace := range traces {
 		decisions, changed := 0, ""
-		if trace != "kernel" {
+		if trace == "mixed" || trace == "hog" {
 			changed = (&CPUSuppress{}).Name()
 		}
 		for _, r := range replayed(t, trace, recordedPolicies(trace)...) {

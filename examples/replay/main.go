@@ -130,11 +130,11 @@ func newRun(name string, set map[string]json.RawMessage) (*run, error) {
 // table prints what each variant did, and how much it let best effort have.
 func table(out io.Writer, runs []*run) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VARIANT\tTHROTTLE\tRELEASE\tRECLAIM\tFREEZE\tKILL\tREFUSED\tBEST EFFORT MAY USE")
+	fmt.Fprintln(w, "VARIANT\tTHROTTLE\tRELEASE\tRECLAIM\tFREEZE\tKILL\tREFUSED\tBEST EFFORT MAY USE\tAND SEND")
 	for _, r := range runs {
 		n := func(rung elastic.Rung) int { return r.rungs[rung] }
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.name, n(elastic.Throttle), n(elastic.Release),
-			n(elastic.Reclaim), n(elastic.Freeze), n(elastic.Kill), r.refused, r.allowance())
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", r.name, n(elastic.Throttle), n(elastic.Release),
+			n(elastic.Reclaim), n(elastic.Freeze), n(elastic.Kill), r.refused, r.allowance(), r.network())
 	}
 	w.Flush()
 	for _, r := range runs {

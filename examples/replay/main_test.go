@@ -71,6 +71,33 @@ func TestReplay(t *testing.T) {
 	assert.Equal(t, out.String(), again.String(), "the same recording, the same decisions")
 }
 
+// Of networks the table tells, too, and traces of before there were any still replay.
+func TestReplayNetworks(t *testing.T) {
+	var b bytes.Buffer
+	for n := range 20 {
+		s := &elastic.Snapshot{
+			At: time.Duration(n) * time.Second, Elapsed: time.Second, Machine: elastic.MachineUse{CPUs: 4, Memory: 16 << 30, Free: 8 << 30},
+			Sandboxes: []elastic.Use{
+				{ID: "batch", Class: elastic.BestEffort, Network: &elastic.NetworkUse{
+					Links: []elastic.LinkUse{{Link: "eth0", Egress: elastic.Flow{Rate: 80e6}}},
+				}},
+				{ID: "web", Class: elastic.LatencyCritical},
+			},
+		}
+		require.NoError(t, elastic.WriteRecord(&b, elastic.Record{Snapshot: s}))
+	}
+	dir := t.TempDir()
+	trace, variants := filepath.Join(dir, "trace"), filepath.Join(dir, "variants.json")
+	require.NoError(t, os.WriteFile(trace, b.Bytes(), 0o600))
+	require.NoError(t, os.WriteFile(variants, []byte(`{"known": {"network-guard": {"Egress": 100e6}}, "half": {"network-guard": {"Egress": 50e6}}}`), 0o600))
+	var out bytes.Buffer
+	require.NoError(t, replay(&out, trace, variants, ""))
+	lines := strings.Split(out.String(), "\n")
+	assert.Contains(t, lines[1], "anything")
+	assert.Contains(t, lines[2], "47.5 Mbit/s, 100% of the time")
+	assert.Contains(t, lines[3], "95.0 Mbit/s, 100% of the time")
+}
+
 func TestReplayRefuses(t *testing.T) {
 	trace := record(t)
 	for _, bad := range []string{`[]`, `{"a": {"no-such": {}}}`, `{"a": {"cpu-suppress": {"Sharee": 1}}}`} {

@@ -19,6 +19,7 @@ type run struct {
 	rungs   map[elastic.Rung]int
 	refused int
 	limits  map[string]float64 // cpu.max of each sandbox, as this variant set it
+	sends   map[string]float64 // the same for what each link sends, in bits a second
 }
 
 // point is one snapshot.
@@ -29,6 +30,7 @@ type point struct {
 	bestEffort float64 // CPUs that best-effort sandboxes used, when it was recorded
 	allowed    float64 // CPUs that they may use, by this variant
 	cpus       float64
+	maySend    float64 // bits a second that those of them may send that are limited; 0 if none is
 	slack      float64 // of the service that has the least; NaN if none says
 	free       float64 // share of the memory
 }
@@ -41,7 +43,7 @@ type mark struct {
 }
 
 func (r *run) play(trace io.Reader) error {
-	r.rungs, r.limits = make(map[elastic.Rung]int), make(map[string]float64)
+	r.rungs, r.limits, r.sends = make(map[elastic.Rung]int), make(map[string]float64), make(map[string]float64)
 	for rec, err := range elastic.ReadTrace(trace) {
 		if err != nil {
 			return err
@@ -84,6 +86,13 @@ func (r *run) note(s *elastic.Snapshot, did []elastic.Correction) {
 		} else if c.Resources.CPU.Max.IsMax() {
 			delete(r.limits, c.Sandbox)
 		}
+		for _, l := range c.Network {
+			if bits, ok := l.Egress.Value(); ok {
+				r.sends[c.Sandbox+" "+l.Link] = float64(bits)
+			} else if l.Egress.IsMax() {
+				delete(r.sends, c.Sandbox+" "+l.Link)
+			}
+		}
 		if c.Rung == elastic.Freeze || c.Rung == elastic.Kill || c.Thaws() {
 			r.marks = append(r.marks, mark{at, c.Rung, c.String()})
 		}
@@ -101,6 +110,11 @@ func (r *run) note(s *elastic.Snapshot, did []elastic.Correction) {
 				p.allowed += limit
 			} else {
 				p.allowed += p.cpus
+			}
+			if u.Network != nil {
+				for _, l := range u.Network.Links {
+					p.maySend += r.sends[u.ID+" "+l.Link]
+				}
 			}
 		case elastic.LatencyCritical:
 			p.service += u.CPU
@@ -125,4 +139,20 @@ func (r *run) allowance() string {
 		n++
 	}
 	return fmt.Sprintf("%.2f of %.0f CPUs", sum/float64(n), r.points[n-1].cpus)
+}
+
+// network is the mean of what best effort might send while it was limited, and for how
+// much of the time it was.
+func (r *run) network() string {
+	sum, n := 0.0, 0
+	for _, p := range r.points {
+		if p.maySend > 0 {
+			sum += p.maySend
+			n++
+		}
+	}
+	if n == 0 {
+		return "anything"
+	}
+	return fmt.Sprintf("%.1f Mbit/s, %d%% of the time", sum/float64(n)/1e6, 100*n/len(r.points))
 }

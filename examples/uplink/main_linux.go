@@ -53,7 +53,7 @@ func main() {
 	flag.Uint64Var(&mbit, "mbit", 40, "what the link can carry, in Mbit/s")
 	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of all ways")
-	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into this `file`, for examples/replay")
+	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into files of this `name`, with the way behind a dot, for examples/replay")
 	flag.Parse()
 	o.rate = mbit * 1e6
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -226,7 +226,7 @@ func (s *stage) guard(ctx context.Context, w way) (stop func() error, err error)
 	cfg := elastic.Config{Policies: []elastic.Policy{p}}
 	var trace *os.File
 	if s.o.trace != "" {
-		if trace, err = os.OpenFile(s.o.trace, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
+		if trace, err = os.OpenFile(s.o.trace+"."+string(w), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
 			return nil, err
 		}
 		cfg.Trace = trace
