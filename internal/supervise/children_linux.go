@@ -280,26 +280,38 @@ func (s *server) find(ctx context.Context, id string, reply *message) error {
 	if e == nil {
 		return ErrUnknown
 	}
-	select { // an agent that has died may not have been noticed yet
-	case <-e.settled:
-	case <-ctx.Done():
+	if !s.decided(ctx, e) { // an agent that has died may not have been noticed yet
 		return ctx.Err()
 	}
 	s.mu.Lock()
-	doomed, there := e.doomed, s.entries[id] == e
-	s.mu.Unlock()
-	if doomed { // so that nobody finds it in its group either
-		select {
-		case <-e.ended:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if doomed || !there {
+	defer s.mu.Unlock()
+	if e.doomed || s.entries[id] != e {
 		return ErrUnknown
 	}
 	reply.Process = e.process
 	return nil
+}
+
+// decided waits until somebody has taken the process, or nobody has and it is gone:
+// so that nobody finds it in its group either. It is false if ctx ends first.
+func (s *server) decided(ctx context.Context, e *entry) bool {
+	select {
+	case <-e.settled:
+	case <-ctx.Done():
+		return false
+	}
+	s.mu.Lock()
+	doomed := e.doomed
+	s.mu.Unlock()
+	if !doomed {
+		return true
+	}
+	select {
+	case <-e.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // exit waits for the end of a process.
@@ -359,15 +371,14 @@ func (s *server) forget(id string) error {
 }
 
 // list is everything by id or, of one sandbox, its further processes as they were
-// launched. For those it waits: an agent that has died may not have been noticed yet.
+// launched. For those it waits: an agent that has died may not have been noticed yet,
+// and nobody is to find what that leaves behind in the group either.
 func (s *server) list(ctx context.Context, sandbox string) []Entry {
 	s.mu.Lock()
 	further := slices.Clone(s.further[sandbox])
 	s.mu.Unlock()
 	for _, e := range further {
-		select {
-		case <-e.settled:
-		case <-ctx.Done():
+		if !s.decided(ctx, e) {
 			return nil
 		}
 	}

@@ -30,11 +30,12 @@ type place struct {
 	Pins         string
 	Box          []string // the program of a sandbox; its id follows
 	OOMGroup     bool     // the machine has memory.oom.group
+	Supervisor   []string // of the sandboxes; nil: none
 }
 
 func (p place) config() isolation.Config {
 	return isolation.Config{
-		Root: p.Root, Parent: p.Parent, NetworkNamespace: p.Machine,
+		Root: p.Root, Parent: p.Parent, NetworkNamespace: p.Machine, Supervisor: p.Supervisor,
 		Network: netns.Config{Pins: p.Pins, Pools: []netns.PoolConfig{{
 			Name: "lan", Subnet: netip.MustParsePrefix("10.7.0.0/24"), Quarantine: time.Millisecond,
 		}}},
@@ -118,6 +119,7 @@ type found struct {
 	Links     []netns.Attached
 	Network   netns.Spec
 	Log       string // its directory; empty: none
+	Execs     int    // further processes that run
 }
 
 // agent is a process that does what it is told, until it is killed.
@@ -178,6 +180,15 @@ func (a *agent) do(c command, reply *answer) (err error) {
 			f := found{Status: st, Resources: s.Spec().Resources, Links: s.Interfaces(), Network: s.Spec().Network}
 			if s.Logs() != nil {
 				f.Log = st.ID
+			}
+			execs, err := s.Execs(ctx)
+			if err != nil {
+				return err
+			}
+			for _, e := range execs {
+				if e.Signal(0) == nil {
+					f.Execs++
+				}
 			}
 			reply.Sandboxes = append(reply.Sandboxes, f)
 		}

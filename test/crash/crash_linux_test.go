@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/isolation/supervisor"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 	"github.com/caisson-run/caisson/test/crash/truth"
@@ -32,7 +33,9 @@ func TestMain(m *testing.M) {
 	if tests && os.Getenv(reaped) == "" {
 		os.Exit(reap(append(os.Environ(), reaped+"=1")))
 	}
-	testutil.Main(m, map[string]func([]string) int{"agent": childAgent, "box": childBox})
+	testutil.Main(m, map[string]func([]string) int{
+		"agent": childAgent, "box": childBox, "supervise": func([]string) int { return supervisor.Main() },
+	})
 }
 
 // reap runs the tests in a child, and waits at once for the processes that agents
@@ -80,8 +83,10 @@ type lab struct {
 
 	boxes map[string][]box // by id, what each may be: one, or two if an operation was cut off
 	kills int
-	lines int    // of logs, that were looked at
-	did   string // what the last kill cut off
+	lines int // of logs, that were looked at
+
+	orphans map[string]bool // sandboxes that have had processes of a supervisor that was killed
+	did     string          // what the last kill cut off
 
 	tracer  *tracer
 	in      io.WriteCloser
@@ -120,6 +125,63 @@ func newLab(t testing.TB) *lab {
 		assert.NoError(t, machine.Close())
 	})
 	return l
+}
+
+// supervisorName is what the supervisor's command line ends with.
+const supervisorName = "supervisor"
+
+// supervised has a supervisor.
+func (l *lab) supervised() {
+	l.place.Supervisor = append(testutil.ChildArgs(l.t, "supervise"), l.mark, supervisorName)
+	l.orphans = make(map[string]bool)
+}
+
+// supervisors are the processes that are one.
+func (l *lab) supervisors() []int {
+	l.t.Helper()
+	is, err := truth.Look(l.place.Parent, l.place.records(), l.mark)
+	require.NoError(l.t, err)
+	return is.Processes[supervisorName]
+}
+
+// trySupervisor does c and kills the supervisor in front of its n-th call. It reports
+// false if there were fewer; then it is killed after them.
+func (l *lab) trySupervisor(c command, n int) bool {
+	l.t.Helper()
+	pids := l.supervisors()
+	require.Len(l.t, pids, 1, "supervisors, after %s", l.did)
+	sup, err := traceOther(pids[0])
+	require.NoError(l.t, err)
+	sup.arm(n)
+	a, answered := l.tell(c)
+	calls, killed, last := sup.disarm()
+	l.did = fmt.Sprintf("%+v with the supervisor killed in front of %s", c, last)
+	if !killed {
+		l.did = fmt.Sprintf("%+v and the %d calls of the supervisor", c, calls)
+	}
+	require.True(l.t, answered, "the agent died of %s", l.did)
+	sup.kill()
+	<-sup.over
+	l.kills++
+	l.boxes[c.ID] = []box{l.box(c.ID).after(c)}
+	if a.Err != "" {
+		require.True(l.t, killed, "%s: %s", l.did, a.Err)
+		require.Contains(l.t, a.Err, "the process may have run", l.did)
+		before := l.box(c.ID)
+		switch c.Op {
+		case "start":
+			before.started, before.running = false, false
+		case "exec":
+			before.execs--
+		}
+		if l.boxes[c.ID] = []box{before}; c.Op == "exec" {
+			l.boxes[c.ID] = append(l.boxes[c.ID], before.after(c))
+		}
+	}
+	for id := range l.boxes {
+		l.orphans[id] = true
+	}
+	return killed
 }
 
 // start runs an agent.
@@ -265,7 +327,12 @@ func (l *lab) settled() ([]found, *truth.World) {
 			said := l.must(command{Op: "report"}).Sandboxes
 			ending := func(s found) bool { return s.Status.State == "running" && s.Status.PIDs == 0 }
 			if !slices.ContainsFunc(said, ending) {
-				return said, look()
+				is := look()
+				// A child on its way is the supervisor's by its name. It ends by itself
+				// where nobody has it.
+				if len(is.Processes[supervisorName]) <= 1 {
+					return said, is
+				}
 			}
 		}
 		require.True(l.t, time.Now().Before(deadline), "freezing or ending, after %s", l.did)
@@ -295,9 +362,17 @@ func (l *lab) judge(said []found, is *truth.World) {
 		assert.Equal(t, b.running, string(s.Status.State) == "running", "%s: is %s", id, s.Status.State)
 		assert.Equal(t, b.frozen, s.Status.Frozen, "%s: frozen", id)
 		assert.Equal(t, len(g.PIDs), s.Status.PIDs, id)
+		if exit := s.Status.Exit; exit != nil && exit.Known {
+			assert.Equal(t, int(syscall.SIGKILL), exit.Signal, "%s: its end is invented: %v", id, exit)
+		} else if exit != nil && l.place.Supervisor != nil {
+			assert.True(t, l.orphans[id], "%s: its end is lost", id)
+		}
 		if b.running {
 			assert.Contains(t, g.PIDs, s.Status.PID, id)
 			b.execs = len(g.PIDs) - 1
+			if l.place.Supervisor != nil && !l.orphans[id] {
+				assert.Equal(t, b.execs, s.Execs, "%s: further processes of nobody", id)
+			}
 		}
 		if b.network {
 			b.shape = l.shapeOf(s, b.running)
@@ -331,7 +406,11 @@ func (l *lab) judge(said []found, is *truth.World) {
 		assert.Contains(t, names, id, "a group of nobody")
 	}
 	for id, pids := range is.Processes {
-		if id != l.mark {
+		switch id {
+		case l.mark:
+		case supervisorName:
+			assert.LessOrEqual(t, len(pids), 1, "supervisors: %v", pids)
+		default:
 			assert.Contains(t, names, id, "processes of nobody: %v", pids)
 		}
 	}

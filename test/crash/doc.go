@@ -8,7 +8,9 @@
 // so every state that an operation passes through is one that it died in, and no
 // line of the library knows of it. The calls that a child makes between clone and
 // exec count too. Other agents run many operations at once and are killed at
-// random.
+// random. Where the processes are a supervisor's, that one is killed at its own calls
+// as well: it is replaced, no process is left of what it was at, and no status is
+// invented.
 //
 // The next agent says what it finds. Package truth, which shares no code with the
 // library, says what the kernel has. The two have to agree, and to be what was

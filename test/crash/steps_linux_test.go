@@ -63,7 +63,7 @@ func TestKillAtEverySystemCall(t *testing.T) {
 	case testutil.Emulated():
 		stride, limit = 37, 1
 	case kills() == 0:
-		stride, limit = 13, 3
+		stride, limit = 13, 2
 	}
 	for i, o := range operations {
 		begun, died := time.Now(), 0
@@ -86,6 +86,88 @@ func TestKillAtEverySystemCall(t *testing.T) {
 	}
 	l.finish()
 	t.Logf("%d kills, %d lines of logs judged", l.kills, l.lines)
+}
+
+// underSupervisor are what is done with processes where they are a supervisor's, and
+// whether that has a part in it.
+var underSupervisor = []struct {
+	before []command
+	op     command
+	asked  bool
+}{
+	{[]command{{"create", "a", 3}}, command{"start", "a", 0}, true},
+	{[]command{{"create-user", "u", 3}}, command{"start", "u", 0}, true},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}}, command{"exec", "a", 0}, true},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}, {"exec", "a", 0}}, command{"kill", "a", 0}, false},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}, {"exec", "a", 0}}, command{"destroy", "a", 0}, true},
+}
+
+// TestKillWithSupervisor kills agents that have a supervisor, and that itself, in front
+// of each call that could change something, or of some of them (fault 1).
+func TestKillWithSupervisor(t *testing.T) {
+	l := newLab(t)
+	l.supervised()
+	l.start()
+	l.must(command{Op: "open"})
+	l.must(command{"create", "other", 5}) // it is not to notice anything
+	l.must(command{Op: "start", ID: "other"})
+	stride, limit := 2, 1<<30
+	switch {
+	case testutil.Emulated():
+		stride, limit = 37, 1
+	case kills() == 0:
+		stride, limit = 11, 1
+	}
+	for i, o := range underSupervisor {
+		begun, agents, supervisors := time.Now(), 0, 0
+		for n := 1 + l.random.IntN(stride); agents < limit; n += stride {
+			l.prepare(o.op.ID, o.before)
+			if !l.try(o.op, n) {
+				break
+			}
+			agents++
+			l.recover(0)
+			l.fresh(o.op.ID)
+		}
+		if l.tracer == nil {
+			l.recover(0)
+		}
+		for n := 1 + l.random.IntN(stride); o.asked && supervisors < limit; n += stride {
+			l.prepare(o.op.ID, o.before)
+			if len(l.supervisors()) == 0 { // the last one was killed, and nobody has needed it since
+				l.must(command{"create", "wakes", 3})
+				l.must(command{Op: "start", ID: "wakes"})
+				l.must(command{Op: "destroy", ID: "wakes"})
+			}
+			more := l.trySupervisor(o.op, n)
+			if supervisors++; supervisors%2 == 0 {
+				l.end()
+				l.start()
+				l.must(command{Op: "open"})
+			}
+			said, is := l.settled()
+			l.judge(said, is)
+			if t.Failed() {
+				t.Fatalf("after %s", l.did)
+			}
+			if !more {
+				break
+			}
+			l.fresh(o.op.ID)
+		}
+		t.Logf("%2d %s after %v: %d kills of agents, %d of supervisors, %.1fs", i, o.op.Op, o.before, agents, supervisors, time.Since(begun).Seconds())
+	}
+	l.finish()
+	t.Logf("%d kills, %d lines of logs judged", l.kills, l.lines)
+}
+
+// fresh destroys a sandbox that was not started: a program that nobody took delivery of
+// may have written to its log before it was ended, and the next one would again.
+func (l *lab) fresh(id string) {
+	l.t.Helper()
+	if b := l.box(id); b.exists && !b.started {
+		l.must(command{Op: "destroy", ID: id})
+	}
 }
 
 // TestKillBeforeMaps kills an agent whose child waits for the maps of its user

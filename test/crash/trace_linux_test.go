@@ -73,15 +73,68 @@ func trace(cmd *exec.Cmd) (*tracer, error) {
 	return t, <-started
 }
 
+// traceOther traces a process that runs.
+func traceOther(pid int) (*tracer, error) {
+	t := &tracer{pid: pid, over: make(chan struct{}), tasks: make(map[int]bool), left: make(map[int]bool)}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // ends with the goroutine
+		err := t.attach()
+		started <- err
+		if err == nil {
+			t.run()
+		}
+		close(t.over)
+	}()
+	return t, <-started
+}
+
+// attach stops every thread of the process, until there is no other, and lets them go
+// on.
+func (t *tracer) attach() error {
+	for more := true; more; {
+		more = false
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", t.pid))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			tid, _ := strconv.Atoi(e.Name())
+			if t.tasks[tid] {
+				continue
+			}
+			more = true
+			var ws syscall.WaitStatus
+			if err := syscall.PtraceAttach(tid); err != nil && err != syscall.EPERM { // or it is the child of one that is traced
+				return err
+			}
+			if _, err := syscall.Wait4(tid, &ws, syscall.WALL, nil); err != nil {
+				return err
+			}
+			if err := syscall.PtraceSetOptions(tid, traceOptions); err != nil {
+				return err
+			}
+			t.tasks[tid] = true
+		}
+	}
+	for tid := range t.tasks {
+		if err := syscall.PtraceSyscall(tid, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const traceOptions = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACEFORK |
+	syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACEEXEC | ptraceOExitKill
+
 func (t *tracer) begin() error {
 	var ws syscall.WaitStatus
 	if _, err := syscall.Wait4(t.pid, &ws, syscall.WALL, nil); err != nil {
 		return err
 	}
 	t.tasks[t.pid] = true
-	const options = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACEFORK |
-		syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACEEXEC | ptraceOExitKill
-	if err := syscall.PtraceSetOptions(t.pid, options); err != nil {
+	if err := syscall.PtraceSetOptions(t.pid, traceOptions); err != nil {
 		return err
 	}
 	return syscall.PtraceSyscall(t.pid, 0)
