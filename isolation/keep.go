@@ -24,8 +24,8 @@ type Keeper interface {
 // As long as the supervisor has a copy, the file is open: a process that writes to a
 // pipe whose other end is kept gets no SIGPIPE, but waits when the pipe is full.
 //
-// A name is 1 to 64 printable ASCII characters without a slash; a sandbox has at
-// most 16, with at most 32 files each: [ErrInvalid]. It is [ErrNotSupported] without
+// A name is 1 to 64 printable ASCII characters without a slash, and not "_log"; a
+// sandbox has at most 16, with at most 32 files each: [ErrInvalid]. It is [ErrNotSupported] without
 // [Config.Supervisor]. What was kept is lost if the supervisor is killed.
 func (s *Sandbox) Keep(ctx context.Context, name string, files ...*os.File) error {
 	return s.change(ctx, "keep", func() error {

@@ -57,7 +57,13 @@ func (d *nativeDriver) startBySupervisor(ctx context.Context, c *Container, b *b
 	if err := c.Save(saved); err != nil {
 		return false, err
 	}
-	child, process, err := d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
+	var child *launch.Child
+	var process supervise.Process
+	if err = d.keepLog(ctx, c); err == nil {
+		child, process, err = d.supervisor.client.Launch(ctx, c.Spec.ID, &spec, birth)
+	} else if nobody(err) {
+		err = supervise.ErrNone
+	}
 	if err == nil {
 		return false, d.started(ctx, c, b, child, &process)
 	}
@@ -67,6 +73,25 @@ func (d *nativeDriver) startBySupervisor(ctx context.Context, c *Container, b *b
 		again, err = again && eerr == nil, errors.Join(err, eerr)
 	}
 	return again, errors.Join(invalid(err), c.Save(b.saved))
+}
+
+// keptLog is the name by which the supervisor keeps the pipes of a log that makes the
+// workload wait: what is in them would be lost with the last process that has them.
+const keptLog = "_log"
+
+// keepLog leaves them there.
+func (d *nativeDriver) keepLog(ctx context.Context, c *Container) error {
+	if c.written == nil || !c.Spec.Logs.Block {
+		return nil
+	}
+	var fds [2]int
+	for i, f := range []*os.File{c.written.stdout, c.written.stderr} {
+		var err error
+		if fds[i], err = rawFD(f); err != nil {
+			return err
+		}
+	}
+	return d.supervisor.client.Keep(ctx, c.Spec.ID, keptLog, fds[:])
 }
 
 // execBySupervisor has the supervisor clone a further process. What one that ends in
@@ -139,6 +164,9 @@ func (d *nativeDriver) askSupervisor(b *box, id string, p supervise.Process) (st
 func (d *nativeDriver) Keep(ctx context.Context, c *Container, name string, files []*os.File) error {
 	if err := d.keeps(); err != nil {
 		return err
+	}
+	if name == keptLog {
+		return &InvalidError{Field: "name", Value: name, Reason: "the library's own"}
 	}
 	fds := make([]int, len(files))
 	for i, f := range files {

@@ -20,6 +20,7 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
+	"github.com/caisson-run/caisson/isolation/logs"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 	"github.com/stretchr/testify/assert"
@@ -534,6 +535,43 @@ func TestSupervisedTerminal(t *testing.T) {
 	_, err = term.Write([]byte("7\n"))
 	require.NoError(t, err)
 	assert.Equal(t, "exit status 7", wait(t, h, "x").String())
+}
+
+// What a workload has left in the pipe of its log when it ends while no agent lives is
+// there for the next one.
+func TestSupervisedLog(t *testing.T) {
+	testutil.CheckLeaks(t)
+	cfg := supervisedConfig(t)
+	h, err := isolation.Open(deadline(t), cfg)
+	require.NoError(t, err)
+	s := spec(t, "x", "talk")
+	s.Logs = &logs.Config{Block: true}
+	box := create(t, h, s)
+	in, toIn, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, box.Start(deadline(t), in))
+	require.NoError(t, in.Close())
+	require.ErrorIs(t, box.Keep(deadline(t), "_log", os.Stdin), isolation.ErrInvalid)
+	require.NoError(t, h.Close())
+	_, err = toIn.WriteString("hello\n7\n")
+	require.NoError(t, err)
+	require.NoError(t, toIn.Close())
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(cfg.Root, "supervisor", "x.state"))
+		return err == nil
+	}, testutil.Patience(20*time.Second), time.Millisecond)
+
+	h = openWith(t, cfg)
+	box, err = h.Sandbox(deadline(t), "x")
+	require.NoError(t, err)
+	assert.Equal(t, "exit status 7", wait(t, h, "x").String())
+	require.NoError(t, box.Logs().Finish())
+	var said []string
+	for line, err := range logs.Read(box.LogDirectory(), logs.CRI) {
+		require.NoError(t, err)
+		said = append(said, string(line.Text))
+	}
+	assert.Equal(t, []string{"said hello"}, said)
 }
 
 // Where a start was cut off, the supervisor knows which process it has left.

@@ -46,7 +46,8 @@ type Config struct {
 	// Block has the workload wait in write(2) rather than lose a line: once it is
 	// Backlog and a pipe, of 64 KiB mostly, ahead, as long as the disk is full, and
 	// while nobody keeps the log. It then writes to a pipe, and what is still in
-	// that is lost if the workload ends before somebody keeps the log again.
+	// that is lost if the workload ends before somebody keeps the log again, unless
+	// another process has the pipe open: a host's supervisor does.
 	Block bool `json:"block,omitzero"`
 }
 

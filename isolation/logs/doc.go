@@ -24,7 +24,8 @@
 // what the call takes from a pipe is in the file, whenever the process dies, so here
 // too each line is there once. The workload waits while there is no room, and while
 // no Log is open; so nothing grows then. The price is that what is in a pipe, 64 KiB
-// mostly, is gone if the workload ends while no Log is open.
+// mostly, is gone if the workload ends while no Log is open and no other process has
+// the pipe. For a sandbox of a host with a supervisor, that one has it.
 //
 // # Limits
 //

@@ -242,6 +242,9 @@ func (l *lab) must(c command) answer {
 	if c.ID != "" {
 		l.boxes[c.ID] = []box{l.box(c.ID).after(c)}
 	}
+	if c.Op == "destroy" {
+		delete(l.orphans, c.ID)
+	}
 	return a
 }
 
