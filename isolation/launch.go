@@ -88,7 +88,7 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 	// drop what it does not have, unless a user namespace gives it both.
 	privileged := os.Geteuid() == 0
 	inUser := l.New.Has(namespaces.User)
-	s.Setgroups = inUser && (privileged || !ownID(l.GIDMap, os.Getegid()))
+	s.Setgroups = inUser && (privileged || !l.GIDMap.Only(os.Getegid()))
 	joinsUser := l.entered != nil && l.entering.Has(namespaces.User)
 	if privileged || inUser || joinsUser {
 		s.Credential = &launch.Credential{UID: l.User.UID, GID: l.User.GID, Groups: l.User.Groups, KeepGroups: l.keepGroups}

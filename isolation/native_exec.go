@@ -84,7 +84,7 @@ func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, file
 	}
 	if os.Geteuid() != 0 && l.entering.Has(namespaces.User) {
 		spec.Process.Reaper = byStub(&spec)
-		l.keepGroups = ownID(spec.Namespaces.GIDMap, os.Getegid())
+		l.keepGroups = spec.Namespaces.GIDMap.Only(os.Getegid())
 	}
 	if group := c.home(); group != nil {
 		if own != nil {
@@ -131,7 +131,7 @@ func execIDs(u User, n Namespaces) error {
 	if _, mapped := n.UIDMap.Outside(u.UID); !mapped {
 		return &InvalidError{Field: "process.user", Value: fmt.Sprint(u.UID), Reason: "no user of the sandbox's user namespace"}
 	}
-	if len(u.Groups) > 0 && os.Geteuid() != 0 && ownID(n.GIDMap, os.Getegid()) {
+	if len(u.Groups) > 0 && os.Geteuid() != 0 && n.GIDMap.Only(os.Getegid()) {
 		return &UnsupportedError{Feature: "process.user.groups", Reason: onlyOwnGroup}
 	}
 	return nil

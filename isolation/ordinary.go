@@ -139,7 +139,7 @@ func (h *Host) adapt(s *Spec) error {
 		lack("root.idMapped", "it takes CAP_SYS_ADMIN over the file system")
 	}
 	errs = append(errs, mappable(*n)...)
-	if len(s.Process.User.Groups) > 0 && ownID(n.GIDMap, os.Getegid()) {
+	if len(s.Process.User.Groups) > 0 && n.GIDMap.Only(os.Getegid()) {
 		lack("process.user.groups", onlyOwnGroup)
 	}
 	return errors.Join(append(errs, s.Process.grantable()...)...)
@@ -177,7 +177,7 @@ func mappable(n Namespaces) (errs []error) {
 		own   int
 		given []namespaces.IDRange
 	}{{"uid", n.UIDMap, os.Geteuid(), uids}, {"gid", n.GIDMap, os.Getegid(), gids}} {
-		if len(m.maps) == 0 || ownID(m.maps, m.own) {
+		if len(m.maps) == 0 || m.maps.Only(m.own) {
 			continue
 		}
 		missing := idMapper(m.kind[0])
@@ -204,11 +204,6 @@ func given(l namespaces.IDMap, own int, ranges []namespaces.IDRange) bool {
 		}
 	}
 	return false
-}
-
-// ownID reports whether a map is of the caller's own id alone.
-func ownID(maps namespaces.IDMaps, own int) bool {
-	return len(maps) == 1 && maps[0].Count == 1 && int(maps[0].Outside) == own
 }
 
 // grantable says what of a process an ordinary user may not grant.

@@ -52,6 +52,13 @@ func TestIDMapsValidate(t *testing.T) {
 	}
 }
 
+func TestIDMapsOnly(t *testing.T) {
+	assert.True(t, IDMaps{{0, 1000, 1}}.Only(1000))
+	for _, s := range []IDMaps{nil, {{0, 1000, 2}}, {{0, 1001, 1}}, {{0, 1000, 1}, {1, 1001, 1}}} {
+		assert.False(t, s.Only(1000), "%v", s)
+	}
+}
+
 func TestIDMapsOutside(t *testing.T) {
 	s := IDMaps{{0, 1000, 1}, {1, 100000, 65535}, {math.MaxUint32 - 1, 7, 1}, {70000, math.MaxUint32, 5}}
 	for inside, want := range map[uint32]uint32{0: 1000, 1: 100000, 65535: 165534, math.MaxUint32 - 1: 7} {

@@ -117,10 +117,11 @@ func WriteIDMaps(pid int, uids, gids IDMaps) error {
 	if err := errors.Join(uids.Validate(), gids.Validate()); err != nil {
 		return err
 	}
-	return launch.WriteIDMaps(pid, uids.String(), gids.String(), !gids.own(os.Getegid()))
+	return launch.WriteIDMaps(pid, uids.String(), gids.String(), os.Geteuid() == 0 || !gids.Only(os.Getegid()))
 }
 
-// own reports whether a map is of one id, the caller's, who has no right to more.
-func (s IDMaps) own(id int) bool {
-	return len(s) == 1 && s[0].Count == 1 && int(s[0].Outside) == id && os.Geteuid() != 0
+// Only reports whether the maps are of that one id outside and no other: what a caller
+// who has no right to more may map by himself, if it is his own.
+func (s IDMaps) Only(outside int) bool {
+	return len(s) == 1 && s[0].Count == 1 && int(s[0].Outside) == outside
 }
