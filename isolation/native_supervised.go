@@ -81,8 +81,8 @@ const keptLog = "_log"
 
 // keepLog leaves them there.
 func (d *nativeDriver) keepLog(ctx context.Context, c *Container) error {
-	if c.written == nil || !c.Spec.Logs.Block {
-		return nil
+	if c.written == nil || c.written.stdout == nil || !c.Spec.Logs.Block {
+		return nil // or an earlier Start got as far as to give them up
 	}
 	var fds [2]int
 	for i, f := range []*os.File{c.written.stdout, c.written.stderr} {
