@@ -9,7 +9,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net oci vm bench bench-check bench-deps soak fuzz fmt lint deps oci-deps
+.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net oci vm bench bench-vm bench-check bench-deps soak fuzz fmt lint deps oci-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -114,6 +114,10 @@ test-shrink: ## 500 times less memory for a working process, here and on kernels
 
 bench: bench-deps ## compare with the peers, side by side; BENCH="-rounds 200 -check"
 	cd test/bench && go run . $(BENCH)
+
+# The machine's clock counts instructions, so that the host's load is in no figure.
+bench-vm: ## what reclaiming cold memory costs a process
+	go run ./test/vm -v -icount -run 6.12/v2 -pkgs isolation -env "CAISSON_OFFLOAD=12 TEST_RUN=TestControllerOffloads TEST_TIMEOUT=10m"
 
 bench-check: ## see that the comparison works
 	cd test/bench && go vet . && go run . -rounds 1 -quick

@@ -121,13 +121,15 @@ func childHalves(args []string) int {
 		b[i] = byte(i>>9) | 1 // pages that differ
 	}
 	hot, sum := b[:len(b)/2], byte(0)
+	var used syscall.Rusage
 	for {
 		for range 8 {
 			for i := 0; i < len(hot); i += 64 {
 				sum += hot[i]
 			}
 		}
-		if _, err := fmt.Println("round", sum); err != nil {
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+		if _, err := fmt.Println(used.Utime.Nano()+used.Stime.Nano(), sum); err != nil {
 			return 1
 		}
 	}

@@ -167,7 +167,13 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 	if o.shell {
 		cmdline += " caisson.shell=1"
 	}
-	cmd := m.qemu.run(ctx, m.args(m.qemu.accel, cmdline, args...)...)
+	accel := m.qemu.accel
+	if o.icount {
+		// The last -smp counts. Four nanoseconds an instruction are about what
+		// emulation takes.
+		accel, args = oneThread, append(args, "-smp", "1", "-icount", "shift=2")
+	}
+	cmd := m.qemu.run(ctx, m.args(accel, cmdline, args...)...)
 	cmd.Stdout, cmd.Stderr = stdout, stdout
 	if o.shell {
 		cmd.Stdin = os.Stdin

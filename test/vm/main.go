@@ -38,6 +38,7 @@ import (
 type options struct {
 	run, pkgs, env string
 	verbose, shell bool
+	icount         bool
 	parallel       int
 	timeout        time.Duration
 	cache, work    string
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.env, "env", "", "environment of the tests, NAME=VALUE separated by spaces; TEST_TIMEOUT is for one binary, TEST_RUN a pattern of tests")
 	flag.BoolVar(&o.verbose, "v", false, "print the console of each machine as it runs")
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
+	flag.BoolVar(&o.icount, "icount", false, "one processor whose clock counts instructions, so that what else the host does is in no measured time")
 	flag.IntVar(&o.parallel, "j", 3, "how many machines run at a time")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one machine may run")
 	flag.Parse()
