@@ -24,8 +24,9 @@
 // The kernel tells of pressure at once to whom has CAP_SYS_RESOURCE. The engine
 // then sleeps until that happens, and samples only from a crossing until it is
 // over. To everybody else the kernel tells seconds late, so the engine samples
-// the exact counters instead, five times a window and at most ten times a
-// second, at a cost of some microseconds a file. The events are the same;
+// the exact counters instead, at a cost of some microseconds a file: five times a
+// window while nothing stalls, and up to ten times a second near a threshold, so
+// that a crossing is noticed within a tenth of a second. The events are the same;
 // [Pressure] says which way it was and how late it may be. The choice is made
 // by asking the kernel, for each threshold.
 //

@@ -208,7 +208,7 @@ func (g *gauge) period(now time.Duration) time.Duration {
 		if l.trigger != nil && !l.high && now >= l.until {
 			continue
 		}
-		if p := l.threshold.period(); shortest == 0 || p < shortest {
+		if p := l.wait(); shortest == 0 || p < shortest {
 			shortest = p
 		}
 	}

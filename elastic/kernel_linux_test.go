@@ -101,7 +101,7 @@ func TestKernelCPUPressure(t *testing.T) {
 	ev := nextAs[Pressure](t, w)
 	assert.True(t, ev.Rising)
 	assert.Equal(t, want, ev.Source)
-	latency := map[Source]time.Duration{Trigger: 100 * ms, Sampler: 200 * ms} // the kernel looks ten times a window
+	latency := map[Source]time.Duration{Trigger: 100 * ms, Sampler: 100 * ms} // the kernel looks ten times a window
 	assert.Equal(t, latency[want], ev.Latency)
 	assert.GreaterOrEqual(t, ev.Stalled, th.Stall)
 	throttled, ok := ev.Throttled.Value()

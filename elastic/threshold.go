@@ -68,12 +68,13 @@ func (t Threshold) trigger() cgroups.Trigger {
 
 // The sampling periods: the longest, and what it may be halved down to.
 const (
-	slowest = 200 * time.Millisecond
+	slowest = 100 * time.Millisecond
 	fastest = 25 * time.Millisecond
 )
 
-// period is how often t is sampled: at most a fifth of the window, from a few
-// values that divide each other, so that the ticks of all thresholds coincide.
+// period is how soon a sample follows a crossing of t: within a fifth of the window
+// at most, from a few values that divide each other, so that the ticks of all
+// thresholds coincide.
 func (t Threshold) period() time.Duration {
 	p := slowest
 	for p > t.Window/5 && p > fastest {

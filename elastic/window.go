@@ -38,6 +38,19 @@ type window struct {
 	calmFrom time.Duration
 }
 
+// wait is when to take the next sample. What a crossing lacks takes at least as long
+// as that, so until then none is needed, and one a period later is soon enough. There
+// are five a window at least, or what is within it would not be known well.
+func (w *window) wait() time.Duration {
+	p := w.threshold.period()
+	more := w.threshold.Window/5 - p
+	if !w.high { // what is over is told a window later
+		lacking := w.threshold.Stall - (w.samples[len(w.samples)-1].total - w.samples[0].total)
+		more = max(0, min(lacking, more))
+	}
+	return p + more/p*p
+}
+
 // measure is what happened since base, an earlier sample.
 type measure struct {
 	span, stalled, throttled time.Duration

@@ -43,8 +43,8 @@ func TestThresholdValidate(t *testing.T) {
 
 func TestThresholdDerived(t *testing.T) {
 	for window, period := range map[time.Duration]time.Duration{
-		500 * ms: 100 * ms, 999 * ms: 100 * ms, time.Second: 200 * ms, 2 * time.Second: 200 * ms,
-		10 * time.Second: 200 * ms, 100 * ms: 25 * ms,
+		500 * ms: 100 * ms, 999 * ms: 100 * ms, time.Second: 100 * ms, 2 * time.Second: 100 * ms,
+		10 * time.Second: 100 * ms, 100 * ms: 25 * ms,
 	} {
 		assert.Equal(t, period, memory(ms, window, 0).period(), window)
 	}
@@ -239,4 +239,35 @@ func TestWindowIsPrompt(t *testing.T) {
 		assert.LessOrEqual(t, risen, begin+200+100, "seed %d", seed)
 		assert.GreaterOrEqual(t, risen, begin+200, "seed %d", seed)
 	}
+}
+
+// Samples are taken as seldom as they may be: who begins to stall is noticed within a
+// period of the crossing, and at a fraction of the samples while nobody does.
+func TestWindowWaits(t *testing.T) {
+	for _, th := range []Threshold{
+		{Stall: 200 * ms, Window: 2 * time.Second}, {Stall: 500 * ms, Window: 2 * time.Second},
+		{Stall: 100 * ms, Window: 500 * ms}, {Stall: ms, Window: 500 * ms}, {Stall: 700 * ms, Window: 10 * time.Second},
+	} {
+		for _, rate := range []float64{0.4, 0.7, 1} {
+			for start := time.Duration(0); start < time.Second; start += 7 * ms {
+				w := window{threshold: th}
+				w.begin(sample{})
+				at, n := time.Duration(0), 0
+				for e := none; e != rising; n++ {
+					at += w.wait()
+					e, _ = w.add(sample{at: at, total: time.Duration(rate * float64(max(0, at-start)))})
+				}
+				late := at - start - time.Duration(float64(th.Stall)/rate)
+				require.GreaterOrEqual(t, late, -time.Microsecond)
+				require.LessOrEqual(t, late, th.period()+time.Microsecond, "%+v at %v from %v", th, rate, start)
+			}
+		}
+	}
+	w := window{threshold: Threshold{Stall: 200 * ms, Window: 2 * time.Second}}
+	w.begin(sample{})
+	assert.Equal(t, 300*ms, w.wait(), "nothing stalls")
+	w.add(sample{at: 300 * ms, total: 90 * ms})
+	assert.Equal(t, 200*ms, w.wait())
+	w.add(sample{at: 500 * ms, total: 250 * ms})
+	assert.Equal(t, 400*ms, w.wait(), "crossed")
 }
