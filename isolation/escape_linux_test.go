@@ -96,6 +96,7 @@ var attempts = map[string]func(arg string) error{
 	"write":    func(path string) error { f, err := os.OpenFile(path, os.O_WRONLY, 0); _ = f.Close(); return err },
 	"execute":  func(path string) error { return unix.Exec(path, []string{path, "nothing"}, nil) },
 	"make":     func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
+	"project":  leaveProject,
 	"truncate": func(path string) error { return os.Truncate(path, 0) },
 	"list": func(path string) error {
 		_, err := os.ReadDir(path)

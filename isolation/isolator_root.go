@@ -15,6 +15,7 @@ import (
 
 	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/internal/linux"
+	"github.com/caisson-run/caisson/internal/quota"
 	"github.com/caisson-run/caisson/namespaces"
 )
 
@@ -58,7 +59,13 @@ func (rootIsolator) Prepare(_ context.Context, c *Container) error {
 		}
 	}
 	if r.Upper != "" {
-		for _, name := range []string{"upper", "work"} {
+		below := []string{"upper", "work"}
+		if r.Size != 0 {
+			if err := errors.Join(os.MkdirAll(r.Upper, 0o755), quota.Limit(r.Upper, r.Size, below...)); err != nil {
+				return err
+			}
+		}
+		for _, name := range below {
 			if err := os.MkdirAll(filepath.Join(r.Upper, name), 0o755); err != nil {
 				return err
 			}
@@ -183,6 +190,7 @@ func (b *rootBuilder) tree() *launch.Root {
 	o := &launch.Overlay{Lower: b.Layers, IDMapped: b.IDMapped, Unprivileged: b.user, Options: size(b.Size)}
 	if b.Upper != "" {
 		o.Upper, o.Work = filepath.Join(b.Upper, "upper"), filepath.Join(b.Upper, "work")
+		o.Options = nil
 	}
 	r.Tree = launch.Tree{Overlay: o, Attr: attrNoDev}
 	return r

@@ -39,8 +39,15 @@ type Root struct {
 	// Destroy nor Open removes them.
 	Upper string `json:"upper,omitzero"`
 
-	// Size is the most that the sandbox may write to an Upper in memory, in
-	// bytes; 0 is the kernel's default, half of the machine's memory.
+	// Size is the most that the sandbox may write to Layers, in bytes. In memory 0 is the
+	// kernel's default, half of the machine's. With an Upper it is a quota of that
+	// directory, which stays when the sandbox goes, and 0 leaves it as it is. That takes a
+	// file system with project quotas (ext4 or xfs, mounted with prjquota), a host that is
+	// root's, an Upper that was empty at first and is in no project of others, or matches
+	// [ErrNotSupported]; and a new user namespace, since the machine's root is held by no
+	// quota, and who owns a file could take it out of the project.
+	//
+	// Linux 5.14 for an Upper.
 	Size uint64 `json:"size,omitzero"`
 
 	// IDMapped has Path, Layers and Upper belong to the sandbox's own users, without
@@ -163,9 +170,6 @@ func (r Root) validate() []error {
 	}
 	if r.Upper != "" {
 		absolute("upper", r.Upper)
-		if r.Size != 0 {
-			bad("size", strconv.FormatUint(r.Size, 10), "a size is for changes in memory")
-		}
 	}
 	for _, v := range r.Volumes {
 		inside("volumes.target", v.Target)

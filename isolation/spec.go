@@ -268,6 +268,9 @@ func (s Spec) Validate() error {
 		if s.Root.idMapped() && s.Namespaces.User != NamespaceNew {
 			bad("root.idMapped", "true", "needs a new user namespace")
 		}
+		if s.Root.Upper != "" && s.Root.Size != 0 && s.Namespaces.User != NamespaceNew {
+			bad("root.size", strconv.FormatUint(s.Root.Size, 10), "of an upper directory it needs a new user namespace")
+		}
 	}
 	errs = append(errs, s.validateMaps()...)
 	if n := s.Namespaces; n.Time != NamespaceNew && (n.Monotonic != 0 || n.Boottime != 0) {

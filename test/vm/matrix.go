@@ -77,10 +77,10 @@ var (
 	// Control files and more, newer than 5.10, by the kernels above that brought them.
 	since61 = []string{
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
-		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock",
+		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock", "prjquota",
 	}
 	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
-	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock"}
+	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock", "prjquota"}
 )
 
 // absent are classes that no environment offers, each for a reason.
@@ -173,7 +173,7 @@ var notHere = []string{"test/arch", "test/vm"}
 // these depend on. Those that a kernel has built in are left out, and one with a
 // question mark is part of another module on some kernels.
 var modules = []string{
-	"virtio_pci", "virtio_mmio", "virtio_blk", "loop", "overlay", "fuse?", "bfq", "null_blk",
+	"virtio_pci", "virtio_mmio", "virtio_blk", "loop", "quota_v2", "overlay", "fuse?", "bfq", "null_blk",
 	"veth", "bridge", "br_netfilter", "dummy", "ifb", "tun", "macvlan", "ipvlan",
 	"sch_htb", "sch_tbf", "sch_ingress", "sch_fq", "sch_fq_codel", "sch_netem",
 	"cls_matchall", "cls_u32", "cls_bpf", "cls_cgroup", "act_police", "act_mirred", "act_bpf",
