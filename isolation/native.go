@@ -114,11 +114,11 @@ func openNative(ctx context.Context, cfg Config, dir *checkpoint.Dir, ids []stri
 }
 
 func (d *nativeDriver) close() error {
-	d.finisher.close()
 	var errs []error
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
 	}
+	d.finisher.close() // which nobody gives more to do now
 	if d.parent != nil {
 		errs = append(errs, d.parent.close())
 	}
