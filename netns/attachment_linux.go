@@ -299,6 +299,13 @@ func (n *Network) steady(ctx context.Context, bridge *netlink.LinkAttrs) error {
 		return nil
 	}
 	_, err := once(ctx, n.machine, "keep the address of", bridge.Name, func(s *netlink.Handle) (struct{}, error) {
+		// Given the address that it has already, a bridge of Linux 5.10 takes in nothing
+		// that is sent there, so it gets another one first.
+		other := slices.Clone(bridge.HardwareAddr)
+		other[len(other)-1] ^= 1
+		if err := s.LinkSetHardwareAddr(byIndex(bridge.Index), other); err != nil {
+			return struct{}{}, err
+		}
 		return struct{}{}, s.LinkSetHardwareAddr(byIndex(bridge.Index), bridge.HardwareAddr)
 	})
 	if err == nil {
