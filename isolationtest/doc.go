@@ -21,8 +21,8 @@
 //
 // Each part of the suite is a subtest. A part about an optional interface that the
 // driver does not implement is skipped, with the interface's name; what the suite
-// needs of the machine and does not find is a skip as well. No part is passed
-// without having been run.
+// needs of the machine and does not find is a skip as well, and so is a network or a log
+// that the driver refuses as not supported. No part is passed without having been run.
 //
 // # What it looks at
 //

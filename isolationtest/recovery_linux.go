@@ -28,7 +28,14 @@ func (s *stand) found() *isolation.Sandbox {
 func recoverRunning(s *stand) {
 	spec := s.spec("a", "wait")
 	spec.Labels = map[string]string{"app": "web"}
-	box := s.running(1, spec)
+	box := s.create(spec)
+	if s.starts() { // one that was not started can be by the next
+		s.reopen()
+		box = s.found()
+		require.Equal(s, isolation.StateCreated, s.check(box).State)
+		require.NoError(s, box.Start(s.ctx()))
+	}
+	s.eventually(func() bool { return len(s.processes()) >= 1 }, "the process of %s", spec.ID)
 	before := s.check(box)
 	for range 2 {
 		s.reopen()

@@ -41,6 +41,10 @@ func (d *Driver) start(ctx context.Context, c *isolation.Container, files []*os.
 	own.Init = true
 	b, lc := life.Of(c), made(c)
 	if lc == nil {
+		// What an earlier agent has made of it was not started.
+		if err := os.RemoveAll(d.dir(c.Spec.ID)); err != nil {
+			return err
+		}
 		if lc, err = libcontainer.Create(d.cfg.Root, c.Spec.ID, plan.config); err != nil {
 			return err
 		}

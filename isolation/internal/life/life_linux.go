@@ -168,12 +168,15 @@ func (b *Life) Run(c *isolation.Container, p *Process, letGo func() error) error
 func (b *Life) exited(c *isolation.Container, st isolation.ExitStatus) {
 	st = c.GroupExit(st)
 	b.mu.Lock()
-	b.saved.Exit = &st
 	now := b.saved
 	b.mu.Unlock()
-	// Without this line the next process finds this one gone and reports an
-	// unknown status: worse, and true.
+	now.Exit = &st
+	// Before anybody is told, who may end this process then. Without this line the
+	// next process finds this one gone and reports an unknown status: worse, and true.
 	_ = c.Save(now)
+	b.mu.Lock()
+	b.saved = now
+	b.mu.Unlock()
 	c.Ended(st)
 	close(b.ended)
 }
