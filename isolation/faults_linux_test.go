@@ -137,13 +137,15 @@ func FaultyDriver(t testing.TB, dir, parent, fault string) Driver {
 	log, err := checkpoint.Open(dir)
 	require.NoError(t, err)
 	// The log is where the suite's host has it.
-	n, err := openNative(ctx, Config{Root: dir, Parent: parent, Logs: filepath.Join(dir, "../state/logs")}, log, nil)
+	n, err := openNative(ctx, Config{
+		Root: dir, Parent: parent, Logs: filepath.Join(dir, "../state/logs"), Network: netns.Config{Pins: filepath.Join(dir, "pins")},
+	}, log, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		// What a fault leaves is in the way, and found by others.
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
-		if err := n.parent.remove(ctx); fault == "" {
+		if err := errors.Join(n.parent.remove(ctx), n.network.remove()); fault == "" {
 			require.NoError(t, err)
 		}
 		require.NoError(t, n.close())

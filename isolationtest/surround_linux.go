@@ -67,6 +67,8 @@ func logged(s *stand) {
 // in the same after the agent was restarted.
 func networked(s *stand) {
 	testutil.Require(s.TB, testutil.NetAdmin)
+	s.cfg.Network.Pins = filepath.Join(s.cfg.Root, "../pins") // the machine may have no /run/netns
+	s.reopen()
 	spec := s.spec("a", "wait")
 	spec.Network = netns.Spec{Mode: netns.ModeNew, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "77"}}
 	box := s.offered(spec)

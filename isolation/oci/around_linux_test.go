@@ -31,7 +31,8 @@ func TestUserNamespace(t *testing.T) {
 
 func inUserNamespace(t *testing.T, mapped bool) {
 	testutil.Require(t, testutil.UserNamespaces)
-	h := host(t, place(t))
+	at := place(t)
+	h := host(t, at)
 	share := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(share, "file"), nil, 0o600))
 	// The directories of a test are nobody else's, and root in there is somebody else.
@@ -76,7 +77,7 @@ func inUserNamespace(t *testing.T, mapped bool) {
 	}
 	inside, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", st.PID))
 	require.NoError(t, err)
-	path, err := filepath.Glob(filepath.Join(netns.DefaultPins, "*-a"))
+	path, err := filepath.Glob(filepath.Join(pins(at), "*-a"))
 	require.NoError(t, err)
 	same := false
 	for _, p := range path {

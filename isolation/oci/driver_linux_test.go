@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/oci"
 	"github.com/caisson-run/caisson/isolationtest"
+	"github.com/caisson-run/caisson/netns"
 	"github.com/opencontainers/runc/libcontainer/seccomp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,6 +30,7 @@ func host(t testing.TB, at isolationtest.Place) *isolation.Host {
 	t.Helper()
 	h, err := isolation.Open(context.Background(), isolation.Config{
 		Root: at.Dir, Parent: at.Parent, Drivers: map[string]isolation.Driver{"oci": open(t, at)},
+		Network: netns.Config{Pins: pins(at)},
 	})
 	require.NoError(t, err)
 	return h
@@ -39,6 +42,9 @@ func place(t testing.TB) isolationtest.Place {
 	testutil.Require(t, testutil.Root)
 	return isolationtest.Place{Dir: t.TempDir(), Parent: testutil.CgroupName(t)}
 }
+
+// pins is where networks are pinned; a machine may have no /run/netns.
+func pins(at isolationtest.Place) string { return filepath.Join(at.Dir, "pins") }
 
 func finish(t testing.TB, h *isolation.Host) {
 	t.Helper()

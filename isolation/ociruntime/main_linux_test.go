@@ -22,6 +22,7 @@ import (
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/ociruntime"
+	"github.com/caisson-run/caisson/netns"
 	"github.com/caisson-run/caisson/test/foreign"
 )
 
@@ -164,7 +165,10 @@ func agent(mode, dir, image string) int {
 }
 
 func hostConfig(dir, parent string, d isolation.Driver) isolation.Config {
-	return isolation.Config{Root: filepath.Join(dir, "state"), Parent: parent, Drivers: map[string]isolation.Driver{"oci": d}}
+	return isolation.Config{
+		Root: filepath.Join(dir, "state"), Parent: parent, Drivers: map[string]isolation.Driver{"oci": d},
+		Network: netns.Config{Pins: filepath.Join(dir, "pins")},
+	}
 }
 
 // commands are the processes whose command line has both words.

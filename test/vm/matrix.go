@@ -144,7 +144,7 @@ var chosen = map[string][]string{
 	"examples/quickstart":   {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"internal/testutil":     {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"isolationtest":         {"6.1/v1", "6.12/v2"},
-	"isolation/oci":         {"6.1/v2"},
+	"isolation/oci":         {"5.10/hybrid", "6.1/v2"},
 	"isolation/ociruntime":  {"6.1-systemd/v2"},
 	"isolation/runtimespec": {"6.12/v2"},
 	"test/crash":            {"6.12/v2"},
