@@ -37,6 +37,7 @@ func recoverRunning(s *stand) {
 	}
 	s.eventually(func() bool { return len(s.processes()) >= 1 }, "the process of %s", spec.ID)
 	before := s.check(box)
+	require.Contains(s, s.processes(), before.PID)
 	for range 2 {
 		s.reopen()
 		require.Len(s, s.processes(), 1, "closing a host ends nothing")

@@ -3,7 +3,6 @@
 package ociruntime_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -307,34 +306,6 @@ func TestBundleInTheWay(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist)
 	require.FileExists(t, filepath.Join(theirs, "pid"))
 	require.NoError(t, os.RemoveAll(theirs))
-}
-
-// BenchmarkLife is a sandbox from Create to Destroy.
-func BenchmarkLife(b *testing.B) {
-	for _, runtime := range append([]string{""}, runtimes...) {
-		b.Run("by="+cmp.Or(runtime, "native"), func(b *testing.B) {
-			need(b, cmp.Or(runtime, "runc"))
-			h, _ := host(b, func(c *ociruntime.Config) { *c = config(cmp.Or(runtime, "runc"), c.Root) })
-			s := isolation.Spec{ID: "a", Process: isolation.Process{Args: []string{"/bin/test", asNothing}}}
-			in(b, image(b), &s)
-			if runtime != "" {
-				s.Driver = "oci"
-			}
-			for b.Loop() {
-				box, err := h.Create(context.Background(), s)
-				if err == nil {
-					err = box.Start(context.Background())
-				}
-				if err == nil {
-					_, err = box.Wait(context.Background())
-				}
-				if err == nil {
-					err = box.Destroy(context.Background())
-				}
-				require.NoError(b, err)
-			}
-		})
-	}
 }
 
 // What a runtime would ignore is refused, by name, before anything is made.
