@@ -5,7 +5,6 @@ package ociruntime_test
 import (
 	"testing"
 
-	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolationtest"
 )
@@ -15,10 +14,7 @@ func suiteWorkload() (code int, ok bool) { return isolationtest.Workload() }
 
 // Every driver is held to one contract, and so are these.
 func TestConformance(t *testing.T) {
-	for _, runtime := range runtimes {
-		if runtime == "runc" && testutil.Emulated() {
-			continue // the slower one
-		}
+	for _, runtime := range here() {
 		t.Run(runtime, func(t *testing.T) {
 			need(t, runtime)
 			root := image(t)

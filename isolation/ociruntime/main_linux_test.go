@@ -26,7 +26,13 @@ import (
 	"github.com/caisson-run/caisson/test/foreign"
 )
 
-var runtimes = []string{"runc", "crun"}
+// here are the runtimes that whole suites run with.
+func here() []string {
+	if testutil.Emulated() {
+		return []string{"crun"} // the faster one
+	}
+	return []string{"runc", "crun"}
+}
 
 // First arguments of this binary as something else than a test.
 const (
