@@ -116,8 +116,9 @@ bench: bench-deps ## compare with the peers, side by side; BENCH="-rounds 200 -c
 	cd test/bench && go run . $(BENCH)
 
 # The machine's clock counts instructions, so that the host's load is in no figure.
-bench-vm: ## what reclaiming cold memory costs a process
+bench-vm: ## what reclaiming cold memory costs a process, and how soon a trigger of the kernel is heard of
 	go run ./test/vm -v -icount -run 6.12/v2 -pkgs isolation -env "CAISSON_OFFLOAD=12 TEST_RUN=TestControllerOffloads TEST_TIMEOUT=10m"
+	go run ./test/vm -v -icount -run 6.1/v2 -pkgs elastic -env "CAISSON_NOTICE=60 TEST_RUN=TestTriggerIsPrompt TEST_TIMEOUT=10m"
 
 bench-check: ## see that the comparison works
 	cd test/bench && go vet . && go run . -rounds 1 -quick
