@@ -16,8 +16,8 @@ import (
 
 // young is how long after its start the end of a process is looked for by who waits
 // for it, on the thread that he has. Later he is told by the engine: a thread for
-// each who waits would be too many, and to wake two of them for an end costs a
-// process of a millisecond some hundredth of its life.
+// each who waits would be too many. But to be told is to have the engine's thread
+// woken, and often a third one.
 const young = 20 * time.Millisecond
 
 // ending tells once, by calling fn, that the process of a pidfd has ended.
