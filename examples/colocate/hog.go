@@ -19,12 +19,13 @@ import (
 // hogCommand is the first argument that makes this program take memory without end.
 const hogCommand = "hog-memory"
 
-// The trials with a hog: how much memory all sandboxes together have, and how fast
-// the hog takes it. A trial is one cycle of the load, and so is the time alone
-// before it.
+// The trials with a hog: how much memory all sandboxes together have, how fast the
+// hog takes it, and when it is destroyed, whatever became of it. A trial is one
+// cycle of the load, with the hog's end in it, and so is the time alone before it.
 const (
-	hogMemory = 1 << 30
-	hogRate   = 300 << 20 // a second
+	hogMemory = 512 << 20
+	hogRate   = 500 << 20 // a second
+	hogLife   = cycle * 3 / 4
 )
 
 // slowed is by how much a trial may be slower than alone.
@@ -53,13 +54,12 @@ func hogMain(args []string) error {
 
 // trial is what one hog did, and what was done about it.
 type trial struct {
-	alone    time.Duration // p99 of the time before
-	p99      time.Duration // until the hog is gone
-	requests int
-	first    elastic.Rung // what was done first; 0 is nothing
-	after    time.Duration
-	killed   uint64 // processes of the hog, by the kernel, for want of memory
-	service  uint64 // and of service and client
+	alone   time.Duration // p99 of the time before
+	p99     time.Duration // until the hog is gone, and a little longer
+	first   elastic.Rung  // what was done first; 0 is nothing
+	after   time.Duration
+	killed  uint64 // processes of the hog, by the kernel, for want of memory
+	service uint64 // and of service and client
 }
 
 // hogs has one hog after the other beside the service, and the service alone
@@ -71,25 +71,27 @@ func (s *stage) hogs(ctx context.Context) error {
 	if err := s.wait(ctx, warmUp); err != nil {
 		return err
 	}
+	if _, err := s.gather(ctx, time.Second); err != nil { // until a second begins
+		return err
+	}
 	var trials []trial
 	for n := 1; n <= s.o.hogs; n++ {
-		s.take()
-		if err := s.wait(ctx, cycle); err != nil {
+		quiet, err := s.gather(ctx, cycle)
+		if err != nil {
 			return err
 		}
-		quiet := quantile(s.take(), 0.99)
 		t, err := s.hog(ctx)
 		if err != nil {
 			return fmt.Errorf("trial %d: %w", n, err)
 		}
-		t.alone = quiet
+		t.alone = quantile(quiet, 0.99)
 		trials = append(trials, t)
 		what := "nothing was done"
 		if t.first != 0 {
 			what = fmt.Sprintf("%s after %v", t.first, t.after.Round(10*time.Millisecond))
 		}
-		fmt.Printf("trial %2d  p99 %7.3f ms alone, %7.3f beside the hog, of %d requests; %s; the kernel killed %d of the hog, %d of the service\n",
-			n, milliseconds(t.alone), milliseconds(t.p99), t.requests, what, t.killed, t.service)
+		fmt.Printf("trial %2d  p99 %7.3f ms alone, %7.3f beside the hog; %s; the kernel killed %d of the hog, %d of the service\n",
+			n, milliseconds(t.alone), milliseconds(t.p99), what, t.killed, t.service)
 	}
 	return verdict(os.Stdout, trials)
 }
@@ -157,22 +159,30 @@ func (s *stage) hog(ctx context.Context) (t trial, err error) {
 		return t, err
 	}
 	defer func() { err = errors.Join(err, ctl.Close()) }()
-	s.take()
+	type gathered struct {
+		list []time.Duration
+		err  error
+	}
+	all := make(chan gathered, 1)
+	go func() {
+		list, err := s.gather(ctx, cycle)
+		all <- gathered{list, err}
+	}()
 	hog, err := s.start(ctx, isolation.Spec{
 		ID: "hog", Class: elastic.BestEffort,
 		Process: isolation.Process{Args: []string{self, hogCommand}},
 	}, nil)
-	if hog != nil {
-		defer func() {
+	defer func() {
+		if hog != nil {
 			err = errors.Join(err, hog.Destroy(context.WithoutCancel(ctx)))
-			list := s.take()
-			t.p99, t.requests = quantile(list, 0.99), len(list)
-		}()
-	}
+		}
+		got := <-all
+		t.p99, err = quantile(got.list, 0.99), errors.Join(err, got.err)
+	}()
 	if err != nil {
 		return t, err
 	}
-	if err := s.wait(ctx, cycle); err != nil {
+	if err := s.wait(ctx, hogLife); err != nil {
 		return t, err
 	}
 	select {

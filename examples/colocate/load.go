@@ -20,9 +20,9 @@ import (
 // loadCommand is the first argument that makes this program the load generator.
 const loadCommand = "generate-load"
 
-// second is what the load generator reports of each second, as a line of JSON.
+// second is what the load generator reports of each second's requests, once they
+// are answered, as a line of JSON.
 type second struct {
-	Sent      int             `json:"sent"`
 	Latencies []time.Duration `json:"latencies"` // ascending
 }
 
@@ -60,7 +60,7 @@ func loadMain(args []string) error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1) // nobody could stop this thread for it
 	defer runtime.KeepAlive(file)
-	l := load{gaps: arrivals(*rate, *even), request: request(*cost)}
+	l := load{gaps: arrivals(*rate, *even), request: request(*cost), rate: *rate}
 	return l.drive(fd, int(os.Stdout.Fd()))
 }
 
@@ -68,13 +68,14 @@ func loadMain(args []string) error {
 type load struct {
 	gaps    []time.Duration
 	request []byte
+	rate    int // requests a second
 
-	sent    int             // requests that were due
-	due     []time.Duration // when those without an answer were, in order
-	unsent  []byte          // what the socket did not take yet
-	partial bool            // the last answer is not whole
-	second  second
-	report  []byte
+	sent      int             // requests that were due
+	due       []time.Duration // when those without an answer were, in order
+	unsent    []byte          // what the socket did not take yet
+	partial   bool            // the last answer is not whole
+	latencies []time.Duration // not reported yet
+	report    []byte
 }
 
 // mostDue is how many requests may wait for an answer.
@@ -90,7 +91,7 @@ func (l *load) answered(b []byte, now time.Duration) error {
 			if len(l.due) == 0 {
 				return errors.New("the service answered what was not asked")
 			}
-			l.second.Latencies = append(l.second.Latencies, now-l.due[0])
+			l.latencies = append(l.latencies, now-l.due[0])
 			l.due = l.due[:copy(l.due, l.due[1:])]
 		}
 		l.partial = c != '\n'
@@ -98,21 +99,23 @@ func (l *load) answered(b []byte, now time.Duration) error {
 	return nil
 }
 
-// told is the report of the second that has ended, as a line of JSON.
-func (l *load) told() []byte {
-	s := &l.second
-	s.Sent = len(s.Latencies)
-	slices.Sort(s.Latencies)
-	b := fmt.Appendf(l.report[:0], `{"sent":%d,"latencies":[`, s.Sent)
-	for i, d := range s.Latencies {
+// told is the report of the next second as a line of JSON, if it is over: as many
+// requests as there are in one, so that some whole seconds are a cycle exactly.
+func (l *load) told() ([]byte, bool) {
+	if len(l.latencies) < l.rate {
+		return nil, false
+	}
+	slices.Sort(l.latencies[:l.rate])
+	b := append(l.report[:0], `{"latencies":[`...)
+	for i, d := range l.latencies[:l.rate] {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = strconv.AppendInt(b, int64(d), 10)
 	}
-	s.Latencies = s.Latencies[:0]
+	l.latencies = l.latencies[:copy(l.latencies, l.latencies[l.rate:])]
 	l.report = append(b, "]}\n"...)
-	return l.report
+	return l.report, true
 }
 
 // request asks Redis to run a loop of n turns.
@@ -130,7 +133,7 @@ func request(n int) []byte {
 
 // cycle is after what time the same requests come at the same distances again.
 // What is measured for that long, or a multiple of it, is comparable.
-const cycle = 4 * time.Second
+const cycle = 2 * time.Second
 
 // arrivals are the gaps between the requests of a cycle. Users who do not know of
 // each other come at random, and their gaps are exponential: sometimes several come

@@ -20,7 +20,7 @@ const (
 	pollOut = 0x4
 )
 
-// drive sends to the service's socket and reports to out, each second, until
+// drive sends to the service's socket and reports each second to out, until
 // something fails. It never returns nil.
 func (l *load) drive(service, out int) error {
 	// Sleeps end when they are due, not up to 50 us later (PR_SET_TIMERSLACK of
@@ -32,8 +32,7 @@ func (l *load) drive(service, out int) error {
 	l.due = make([]time.Duration, 0, mostDue)
 	in := make([]byte, 1<<16)
 	start := time.Now()
-	next, report := time.Duration(0), time.Second
-	for {
+	for next := time.Duration(0); ; {
 		now := time.Since(start)
 		for ; next <= now; next += l.gaps[l.sent%len(l.gaps)] {
 			if len(l.due) == mostDue {
@@ -60,11 +59,10 @@ func (l *load) drive(service, out int) error {
 		if n > 0 {
 			continue
 		}
-		if now >= report && len(l.due) == 0 || now >= report+time.Second {
-			if err := writeAll(out, l.told()); err != nil {
+		if line, ok := l.told(); ok {
+			if err := writeAll(out, line); err != nil {
 				return err
 			}
-			report = now + time.Second
 			continue
 		}
 		p := pollFD{fd: int32(service), events: pollIn}

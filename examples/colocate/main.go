@@ -18,15 +18,22 @@
 //	             @LIST runs on these CPUs only
 //
 // The load is open: a request is sent when it is due, whether or not the ones
-// before were answered, and its latency counts from then. A request costs the
-// service some milliseconds of CPU, as a query does; the less it costs, the more a
-// single system call of batch work, which the kernel does not interrupt, shows in
-// the p99. A phase in which other processes of the machine used more than a
-// little is measured again.
+// before were answered, and its latency counts from then. Requests come at random,
+// as those of users who do not know of each other, and each cycle of 2 s has the
+// same ones, so that what is measured for whole cycles is comparable. A request
+// costs the service a millisecond of CPU, as a page or a query does, and there are
+// 300 a second. The less one costs, the more a single system call of batch work,
+// which the kernel does not interrupt, shows in the p99; the more there are, the
+// more the p99 is of requests that wait for each other. -cost, -rate and -even
+// (requests at equal distances, which wait for nobody) choose others. A phase in
+// which other processes of the machine, or its host, used more than a little is
+// measured again.
 //
-// The agent is a neighbour of the service, too: it takes about a millisecond of CPU
-// each time that it looks at everything, and at the priority of everybody that is a
-// millisecond for which the service may have to wait. So it runs at nice 19.
+// Who measures is a neighbour of the service, too. The load generator is one thread
+// that the service's CPU is taken for as seldom as can be. The agent takes about a
+// millisecond each time that it looks at everything, and at the priority of
+// everybody that is a millisecond for which the service may have to wait. So it
+// runs at nice 19.
 //
 // It prints a table and draws a page. It needs root, redis-server and stress-ng;
 // `make colocate` installs them. Everything runs in sandboxes, and the service is
@@ -97,16 +104,16 @@ func main() {
 	o.ways = []way{alone, unprotected, static, managed}
 	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, reported, confined and pinned, separated by commas", o.setWays)
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
-	flag.DurationVar(&o.phase, "phase", 10*time.Second, "how long each way is measured in a round")
-	flag.IntVar(&o.rate, "rate", 100, "requests a second")
+	flag.DurationVar(&o.phase, "phase", 4*cycle, "how long each way is measured in a round; best some times 2s, after which the requests come as before")
+	flag.IntVar(&o.rate, "rate", 300, "requests a second")
 	flag.BoolVar(&o.even, "even", false, "send requests at equal distances, and not at random as independent users do")
-	flag.IntVar(&o.cost, "cost", 800_000, "turns of a loop that each request makes the service run")
+	flag.IntVar(&o.cost, "cost", 270_000, "turns of a loop that each request makes the service run")
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
 	flag.Float64Var(&o.share, "share", 1, "share of the CPUs that may be busy in the elastic ways")
 	flag.DurationVar(&o.target, "target", 0, "what the service reports as the target of its p99 in the way reported; by default 1.2 times what it was alone first")
-	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 1 GiB for all")
+	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 512 MiB for all")
 	flag.StringVar(&o.page, "html", "", "draw the result into this `file`")
 	flag.StringVar(&o.trace, "trace", "", "record what the controller saw and did into this `file`, for examples/replay")
 	flag.Parse()
@@ -137,7 +144,7 @@ func colocate(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &stage{o: o, host: host, socket: filepath.Join(dir, "redis"), dir: dir}
+	s := &stage{o: o, host: host, socket: filepath.Join(dir, "redis"), dir: dir, arrived: make(chan struct{}, 1)}
 	defer func() {
 		after := context.WithoutCancel(ctx)
 		err = errors.Join(err, s.clear(after), host.Remove(after), host.Close())

@@ -61,7 +61,7 @@ func TestLoadIsOpen(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/s")
 	require.NoError(t, err)
 	defer l.Close()
-	cmd := testutil.Child(t, "load", "-socket", l.Addr().String(), "-rate", "200", "-cost", "1")
+	cmd := testutil.Child(t, "load", "-socket", l.Addr().String(), "-rate", "200", "-cost", "1", "-even")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -137,13 +137,17 @@ func TestArrivals(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	l := load{due: []time.Duration{1, 2, 3}}
-	require.NoError(t, l.answered([]byte(":1\r\n:"), 5))
-	require.NoError(t, l.answered([]byte("1\r\n"), 7))
-	assert.Equal(t, []time.Duration{4, 5}, l.second.Latencies)
+	l := load{due: []time.Duration{1, 2, 3, 4}, rate: 2}
+	require.NoError(t, l.answered([]byte(":1\r\n:"), 8))
+	_, ok := l.told()
+	require.False(t, ok, "a second has two requests")
+	require.NoError(t, l.answered([]byte("1\r\n:1\r\n"), 7))
+	line, ok := l.told()
+	require.True(t, ok)
 	var s second
-	require.NoError(t, json.Unmarshal(l.told(), &s))
-	assert.Equal(t, second{Sent: 2, Latencies: []time.Duration{4, 5}}, s)
+	require.NoError(t, json.Unmarshal(line, &s))
+	assert.Equal(t, second{Latencies: []time.Duration{5, 7}}, s)
+	assert.Equal(t, []time.Duration{4}, l.latencies)
 	require.Error(t, l.answered([]byte("-ERR no\r\n"), 8))
 	require.NoError(t, (&load{due: l.due}).answered([]byte(":1\n"), 8))
 	require.Error(t, (&load{}).answered([]byte(":1\n"), 8), "nobody asked")

@@ -47,9 +47,10 @@ type stage struct {
 	jobs            []*isolation.Sandbox
 
 	mu      sync.Mutex
-	current []time.Duration // the latencies of the phase that is being measured
-	target  time.Duration   // what the service reports as its target; 0 while it reports nothing
-	broken  error           // why no more will come
+	seconds [][]time.Duration // the latencies of each that was not gathered yet
+	target  time.Duration     // what the service reports as its target; 0 while it reports nothing
+	broken  error             // why no more will come
+	arrived chan struct{}     // has a token once one of these has changed
 }
 
 // outcome is one phase.
@@ -127,47 +128,76 @@ func (s *stage) listen(out *os.File) {
 	defer out.Close()
 	in := bufio.NewScanner(out)
 	in.Buffer(nil, 64<<20)
-	var seconds [][]time.Duration // the last of them, a cycle
+	var last [][]time.Duration // seconds, a cycle
 	for in.Scan() {
 		var sec second
 		if err := json.Unmarshal(in.Bytes(), &sec); err != nil {
 			s.fail(err)
 			return
 		}
-		if seconds = append(seconds, sec.Latencies); len(seconds) > int(cycle/time.Second) {
-			seconds = seconds[1:]
+		if last = append(last, sec.Latencies); len(last) > int(cycle/time.Second) {
+			last = last[1:]
 		}
 		s.mu.Lock()
-		s.current = append(s.current, sec.Latencies...)
+		s.seconds = append(s.seconds, sec.Latencies)
 		target := s.target
 		s.mu.Unlock()
+		s.tell()
 		if target > 0 {
-			last := slices.Concat(seconds...)
-			slices.Sort(last)
-			s.service.Report(elastic.Service{Target: target, Latency: quantile(last, 0.99), Samples: len(last)})
+			list := sorted(last)
+			s.service.Report(elastic.Service{Target: target, Latency: quantile(list, 0.99), Samples: len(list)})
 		}
 	}
 	s.fail(errors.Join(errors.New("the load has ended"), in.Err()))
 }
 
-// take is what came in since it was called last, ascending.
-func (s *stage) take() []time.Duration {
-	s.mu.Lock()
-	list := s.current
-	s.current = nil
-	s.mu.Unlock()
+func sorted(seconds [][]time.Duration) []time.Duration {
+	list := slices.Concat(seconds...)
 	slices.Sort(list)
 	return list
 }
 
+func (s *stage) tell() {
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// gather is the latencies, ascending, of the requests of the next seconds, as many
+// as d has.
+func (s *stage) gather(ctx context.Context, d time.Duration) ([]time.Duration, error) {
+	n := int(max(d, time.Second) / time.Second)
+	s.mu.Lock()
+	s.seconds = nil
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		have, broken := s.seconds, s.broken
+		s.mu.Unlock()
+		switch {
+		case broken != nil:
+			return nil, broken
+		case len(have) >= n:
+			return sorted(have[:n]), nil
+		}
+		select {
+		case <-s.arrived:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func (s *stage) fail(err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.broken = err
+	s.mu.Unlock()
+	s.tell()
 }
 
 // warmUp is how long the service has before anything is measured.
-const warmUp = 2 * time.Second
+const warmUp = 4 * time.Second
 
 // play goes through all ways, several rounds.
 func (s *stage) play(ctx context.Context) ([]outcome, error) {
@@ -274,13 +304,15 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	if err := s.wait(ctx, settle); err != nil {
 		return o, err
 	}
+	if _, err := s.gather(ctx, time.Second); err != nil { // until a second begins
+		return o, err
+	}
 	before, err := s.usage()
 	if err != nil {
 		return o, err
 	}
-	s.take()
 	start := time.Now()
-	if err := s.wait(ctx, s.o.phase); err != nil {
+	if o.latencies, err = s.gather(ctx, s.o.phase); err != nil {
 		return o, err
 	}
 	elapsed := time.Since(start)
@@ -288,10 +320,6 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 	after, err := s.usage()
 	if err != nil {
 		return o, err
-	}
-	o.latencies = s.take()
-	if len(o.latencies) == 0 {
-		return o, errors.New("the service answered nothing")
 	}
 	o.way, o.cpus = w, float64(runtime.NumCPU())
 	o.service = (after.service - before.service).Seconds() / o.seconds
