@@ -68,7 +68,7 @@ type outcome struct {
 // serve starts Redis and the load.
 func (s *stage) serve(ctx context.Context) (err error) {
 	s.service, err = s.start(ctx, isolation.Spec{
-		ID: "service", Class: elastic.LatencyCritical,
+		ID: "service", Class: elastic.LatencyCritical, Resources: cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: s.o.kept}},
 		Process: isolation.Process{Args: []string{
 			"redis-server", "--port", "0", "--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--daemonize", "no",
 			"--dir", s.dir, "--logfile", "/dev/null",
