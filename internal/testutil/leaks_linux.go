@@ -87,6 +87,7 @@ func descriptors() []string {
 	for _, fd := range fds {
 		// The descriptor that reads this directory is closed by now.
 		if to, err := os.Readlink(fd); err == nil {
+			to = strings.TrimSuffix(to, " (deleted)") // as the files of a thread that ends meanwhile
 			list = append(list, fmt.Sprintf("descriptor %s of %s", filepath.Base(fd), to))
 		}
 	}
