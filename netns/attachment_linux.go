@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -292,24 +293,38 @@ func (a *Attachment) findBridge(ctx context.Context, p *plug, like *likeness) (m
 // steady keeps a bridge from changing its address with its ports: it takes the
 // lowest of them unless it was given one, so that any sandbox that comes or goes
 // would cut the others off from the machine until they ask for its address again.
-// An address that a bridge has from hardware is lower than those of our ports.
+// One from hardware is left alone: ours are above it.
 func (n *Network) steady(ctx context.Context, bridge *netlink.LinkAttrs) error {
-	const local = 2
-	if mac := bridge.HardwareAddr; len(mac) == 0 || mac[0]&local == 0 || n.steadied.Load() == int64(bridge.Index) {
+	if _, done := n.steadied.LoadOrStore(bridge.Index, true); done {
 		return nil
 	}
-	_, err := once(ctx, n.machine, "keep the address of", bridge.Name, func(s *netlink.Handle) (struct{}, error) {
+	_, err := do(ctx, n.machine, "keep the address of", bridge.Name, func(s *netlink.Handle) (struct{}, error) {
+		links, err := s.LinkList()
+		if err != nil {
+			return struct{}{}, err
+		}
+		mac := bridge.HardwareAddr
+		alone, borrowed := true, false
+		for _, l := range links {
+			if a := l.Attrs(); a.MasterIndex == bridge.Index {
+				alone = false
+				borrowed = borrowed || mac[0] == portMAC && bytes.Equal(a.HardwareAddr, mac)
+			}
+		}
+		if !alone && !borrowed {
+			return struct{}{}, nil
+		}
 		// Given the address that it has already, a bridge of Linux 5.10 takes in nothing
 		// that is sent there, so it gets another one first.
-		other := slices.Clone(bridge.HardwareAddr)
+		other := slices.Clone(mac)
 		other[len(other)-1] ^= 1
 		if err := s.LinkSetHardwareAddr(byIndex(bridge.Index), other); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, s.LinkSetHardwareAddr(byIndex(bridge.Index), bridge.HardwareAddr)
+		return struct{}{}, s.LinkSetHardwareAddr(byIndex(bridge.Index), mac)
 	})
-	if err == nil {
-		n.steadied.Store(int64(bridge.Index))
+	if err != nil {
+		n.steadied.Delete(bridge.Index)
 	}
 	return err
 }

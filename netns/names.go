@@ -43,13 +43,17 @@ func (n *Network) linkName(owner string, i int) string {
 	return linkPrefix + nameEncoding.EncodeToString(h[:])[:maxName-len(linkPrefix)]
 }
 
+// portMAC begins the addresses of the machine's ends: a bridge takes the lowest of
+// its ports for its own, which is any other's before one of these.
+const portMAC = 0xfe
+
 // macs are the addresses of a veth pair's ends, inside and on the machine:
 // locally administered, unicast.
 func (n *Network) macs(owner string, i int) (inside, outside net.HardwareAddr) {
 	h := n.hash(owner, i)
 	inside, outside = net.HardwareAddr(h[10:16]), net.HardwareAddr(h[16:22])
 	inside[0] = inside[0]&^1 | 2
-	outside[0] = 0xfe // as in randomMAC
+	outside[0] = portMAC
 	return inside, outside
 }
 

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caisson-run/caisson/namespaces"
@@ -30,8 +29,8 @@ type Network struct {
 	firewall Firewall
 	warm     *warmPool
 	linger   time.Duration
-	moved    string       // directory of the notes on moved links; empty: none
-	steadied atomic.Int64 // index of the bridge that last was given its own address
+	moved    string   // directory of the notes on moved links; empty: none
+	steadied sync.Map // by index, the bridges that were given their own address
 
 	mu    sync.Mutex
 	turns map[string]*turn

@@ -230,12 +230,10 @@ func (p *prepared) addVeth(ctx context.Context, machine *Handle) error {
 	return err
 }
 
-// randomMAC is an address that no bridge takes for its own: those prefer the
-// lowest of their ports.
 func randomMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
 	_, _ = rand.Read(mac) // never fails
-	mac[0] = 0xfe
+	mac[0] = portMAC
 	return mac
 }
 
