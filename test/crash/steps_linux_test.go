@@ -224,7 +224,7 @@ func TestKillAtRandom(t *testing.T) {
 	case testutil.Emulated():
 		rounds = 2
 	case kills() > 0:
-		rounds = max(1, kills()-450) // on top of those at each step
+		rounds = max(1, kills()-650) // on top of those at each step, of agents and of supervisors
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
