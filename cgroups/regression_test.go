@@ -105,9 +105,6 @@ func TestRegression(t *testing.T) {
 				t.Log(r.what)
 				onEach(t, r.run)
 			})
-			if testutil.Emulated() {
-				break // the other threads are about the same
-			}
 		}
 	}
 }

@@ -52,6 +52,7 @@ func (w walk) family(n int) []cgroups.Resources {
 // under the kernel's rules about both. Each write is made to fail, once without
 // and once after taking effect, and the whole tree must be as it was.
 func TestUpdateAllAtomic(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			fake := cgroupstest.New(t, l.Layout)
@@ -77,9 +78,6 @@ func TestUpdateAllAtomic(t *testing.T) {
 			_, err := fake.Root().UpdateAll(t.Context(), wants())
 			require.NoError(t, err, "%s", fake.Tree())
 			rounds, plans := 150, 0
-			if testutil.Emulated() {
-				rounds /= 15
-			}
 			for range rounds {
 				want := wants()
 				p, err := fake.Root().PlanAll(want)

@@ -22,11 +22,8 @@ var layouts = []struct {
 
 // onEach runs f on a fake of each layout, with a group that has a process.
 func onEach(t *testing.T, f func(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup)) {
-	here := layouts
-	if testutil.Emulated() {
-		here = here[:1] // a fake is the same on every kernel
-	}
-	for _, l := range here {
+	testutil.Require(t, testutil.Real) // a fake is the same on every kernel
+	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			testutil.CheckLeaks(t)
 			fake := cgroupstest.New(t, l.Layout)
@@ -119,6 +116,7 @@ func (w walk) resources() (r cgroups.Resources) {
 // after taking effect, and the machine must be as it was; then the update goes
 // through, changes only what differs, and has nothing left to do.
 func TestUpdateAtomic(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			fake := cgroupstest.New(t, l.Layout)
@@ -128,9 +126,6 @@ func TestUpdateAtomic(t *testing.T) {
 			require.NoError(t, err)
 			w := walk{rand.New(rand.NewPCG(7, uint64(l.Layout))), l.Layout == cgroupstest.V2}
 			rounds, plans, refused := 800, 0, 0
-			if testutil.Emulated() {
-				rounds /= 20
-			}
 			for range rounds {
 				fake.SetMemory("web", cgroupstest.Usage{})
 				want := w.resources()

@@ -234,6 +234,7 @@ func (d dying) Update(ctx context.Context, c *Container, r cgroups.Resources, cf
 // TestClaimCrash: a process that dies while it changes who holds what leaves
 // nothing behind that does not end.
 func TestClaimCrash(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	two := pidsMax(20).Merge(cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(7)}})
 	for name, dies := range map[string]func(c *claimed){
 		"claim":   func(c *claimed) { _ = c.take("b", 2, time.Minute, two) },
@@ -293,6 +294,7 @@ func TestClaimIsGivenBackLater(t *testing.T) {
 }
 
 func TestClaimManyOwners(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	c := newClaimed(t, Config{})
 	var all sync.WaitGroup
 	for i := range 8 {

@@ -25,10 +25,7 @@ const faultEnv = "CAISSON_TEST_FAULT"
 // a driver of others is, passes each part, and fails it with the fault that the part
 // is there for.
 func TestConformance(t *testing.T) {
-	testutil.Require(t, testutil.Root)
-	if testutil.Emulated() {
-		testutil.Skip(t, "real", "it is about the suite, and takes long; isolationtest runs the suite here")
-	}
+	testutil.Require(t, testutil.Root, testutil.Real)
 	fault := os.Getenv(faultEnv)
 	var parts []string
 	isolationtest.Driver(t, func(t testing.TB, at isolationtest.Place) isolation.Driver {

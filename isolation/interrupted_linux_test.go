@@ -293,6 +293,7 @@ func TestReleaseCutOffIsTakenBack(t *testing.T) {
 // A record that grows for weeks is made short, and says what it said; the end of a
 // process that another host waits for is in it all the same.
 func TestRecordIsShortened(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for _, shared := range []bool{false, true} {
 		cfg := config(t)
 		cfg.Shared = shared

@@ -69,6 +69,7 @@ func TestJournal(t *testing.T) {
 }
 
 func TestJournalIsBounded(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	cfg := config(t)
 	cfg.Journal = 4096
 	h := openWith(t, cfg)

@@ -34,13 +34,10 @@ func readOps(n uint64) cgroups.Resources {
 // names it, or what was there before, and nobody is refused but for one who is not
 // lower.
 func TestLayersAreTheHighestClaim(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	rng := rand.New(rand.NewPCG(1, 9))
 	kinds := []func(uint64) cgroups.Resources{pidsMax, memoryMax, readOps}
-	rounds := 300
-	if testutil.Emulated() {
-		rounds = 20
-	}
-	for range rounds {
+	for range 300 {
 		base := pidsMax(1) // memory.max and io are in nobody's Spec
 		l := layers{Base: base, Former: memoryMax(2).Merge(readOps(3))}
 		var model []lease

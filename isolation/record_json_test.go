@@ -20,6 +20,7 @@ type (
 
 // The lines of a record say what the tags say, and no field is forgotten.
 func TestRecordJSON(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	texts := []string{"7", "on", "root", "0-1", "7ms/10ms", "7ms", "8:1", "all", "idle", "host", "memory",
 		"10.0.0.1/24", "10.0.0.1", "02:00:00:00:00:01", "1mbit", "tcp", "best-effort", "raw", "rwx"}
 	for name, e := range testutil.Filled[entry](texts...) {

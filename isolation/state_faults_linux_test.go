@@ -52,6 +52,7 @@ func damaged(t *testing.T, cfg isolation.Config, pid int, each func(whole []byte
 // A record that is truncated, damaged, replaced or huge gives the sandbox as it was, or
 // an error (faults 16 and 19).
 func TestDamagedRecord(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	cfg := config(t)
 	pid := survivors(t, cfg)["web"].PID
 	require.NoError(t, os.Remove(filepath.Join(cfg.Root, "sandboxes", "idle.state")))

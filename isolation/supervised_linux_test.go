@@ -398,10 +398,8 @@ func TestSupervisorFrozen(t *testing.T) {
 // A hundred sandboxes have one supervisor, which has nothing of them afterwards.
 func TestSupervisedMany(t *testing.T) {
 	testutil.CheckLeaks(t)
-	n := 100
-	if testutil.Emulated() {
-		n = 10
-	}
+	testutil.Require(t, testutil.Real)
+	const n = 100
 	h := openWith(t, supervisedConfig(t))
 	first := started(t, h, spec(t, "first", "wait"))
 	status, err := first.Check(deadline(t))

@@ -206,9 +206,7 @@ func pass(args []string) int {
 
 // TestPlain: three calls are a driver.
 func TestPlain(t *testing.T) {
-	if testutil.Emulated() {
-		testutil.Skip(t, "real", "it is about the suite; TestNative is about kernels")
-	}
+	testutil.Require(t, testutil.Real)
 	isolationtest.Driver(t, func(t testing.TB, _ isolationtest.Place) isolation.Driver {
 		root, err := cgroups.Open("")
 		require.NoError(t, err)

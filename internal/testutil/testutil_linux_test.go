@@ -90,7 +90,7 @@ func TestPromises(t *testing.T) {
 	Require(t, Matrix)
 	probed := []Requirement{
 		Linux, Root, Unprivileged, LegacyTree, UnifiedTree, PSI, SysResource, NetAdmin, UserNamespaces,
-		Swap, BlockDevice, ScratchDevice, Delegation, Matrix,
+		Swap, BlockDevice, ScratchDevice, Delegation, Matrix, Real,
 	}
 	mounts, err := CgroupMounts()
 	require.NoError(t, err)
