@@ -443,6 +443,7 @@ func TestWatchAdopted(t *testing.T) {
 // error that says so, and nothing of anybody else is touched.
 func TestAdoptRacesWithTheEnd(t *testing.T) {
 	testutil.CheckLeaks(t)
+	testutil.Require(t, testutil.Real)
 	neighbour := foreign(t)
 	pid := neighbour.start(t).Process.Pid
 	h := open(t)

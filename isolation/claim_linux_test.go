@@ -193,6 +193,7 @@ func TestClaimRefused(t *testing.T) {
 
 // TestClaimRestart: a claim outlives its process, and ends all the same.
 func TestClaimRestart(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for _, shared := range []bool{false, true} {
 		c := newClaimed(t, Config{Shared: shared})
 		require.NoError(t, c.take("a", 1, time.Minute, pidsMax(20)))

@@ -166,6 +166,7 @@ func TestExecGroupLeavesNothing(t *testing.T) {
 // workload does not notice.
 func TestExecGroupOutOfMemory(t *testing.T) {
 	testutil.CheckLeaks(t)
+	testutil.Require(t, testutil.Real)
 	h := open(t)
 	s := spec(t, "hungry", "wait")
 	s.Subgroups = true

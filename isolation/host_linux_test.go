@@ -494,10 +494,8 @@ func TestDestroyEndsAnUpdate(t *testing.T) {
 
 // TestManySandboxes holds what an idle sandbox costs the agent.
 func TestManySandboxes(t *testing.T) {
-	n := 1000
-	if testutil.Emulated() {
-		n = 100
-	}
+	testutil.Require(t, testutil.Real)
+	const n = 1000
 	h := open(t)
 	heap := func() uint64 {
 		runtime.GC()

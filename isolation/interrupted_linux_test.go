@@ -144,6 +144,7 @@ func rates(t *testing.T, cfg isolation.Config, box *isolation.Sandbox) (egress, 
 // changed, or both; the next one makes them the old ones, also where there was none
 // (fault 2).
 func TestUpdateNetworkCutOffIsTakenBack(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared %v", shared), func(t *testing.T) {
 			cfg, _ := networked(t)
@@ -175,6 +176,7 @@ func TestUpdateNetworkCutOffIsTakenBack(t *testing.T) {
 // An agent that dies while it freezes a sandbox, or thaws it, leaves nothing
 // frozen that nobody knows of (fault 13).
 func TestFreezeCutOff(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for name, c := range map[string]struct {
 		did   string
 		until func(*isolation.Sandbox) error // the operation that is cut off

@@ -102,6 +102,7 @@ func TestSqueezeNetwork(t *testing.T) {
 // What a controller has limited ends although its agent has ended, and whatever the agent
 // was doing then.
 func TestSqueezeNetworkCrash(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	cfg, _ := networked(t)
 	pass := isolation.Manual(&cfg)
 	h := must(isolation.Open(deadline(t), cfg))

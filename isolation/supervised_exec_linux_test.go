@@ -146,6 +146,7 @@ func TestSupervisedExec(t *testing.T) {
 // one does it. How those of the first end is not known, and what had ended before is.
 func TestSupervisorKilledInExec(t *testing.T) {
 	testutil.CheckLeaks(t)
+	testutil.Require(t, testutil.Real)
 	cfg := supervisedConfig(t)
 	h, err := isolation.Open(deadline(t), cfg)
 	require.NoError(t, err)

@@ -259,6 +259,7 @@ func TestSupervisedStart(t *testing.T) {
 // acknowledged by the next; one that it has not written down is told.
 func TestSupervisedAcknowledged(t *testing.T) {
 	testutil.CheckLeaks(t)
+	testutil.Require(t, testutil.Real)
 	cfg := supervisedConfig(t)
 	keeper(t, cfg, "x", "y")
 	h, err := isolation.Open(deadline(t), cfg)
@@ -372,6 +373,7 @@ func TestSupervisorKilledInStart(t *testing.T) {
 // A supervisor that is stopped holds up nobody for longer than his context.
 func TestSupervisorFrozen(t *testing.T) {
 	testutil.CheckLeaks(t)
+	testutil.Require(t, testutil.Real)
 	h := openWith(t, supervisedConfig(t))
 	old := started(t, h, spec(t, "old", "wait"))
 	killed := started(t, h, spec(t, "killed", "wait"))

@@ -25,6 +25,7 @@ func TestLines(t *testing.T) {
 	l, stdout, stderr := opened(t, keeper(t), Config{})
 	before := time.Now()
 	fmt.Fprint(stdout, "one\ntwo\n\nno end")
+	require.NoError(t, l.Sync()) // of two streams there is no order
 	fmt.Fprint(stderr, "bad\n")
 	require.NoError(t, l.Sync())
 	assert.Equal(t, []string{"stdout one", "stdout two", "stdout ", "stderr bad"}, texts(t, l))

@@ -6,6 +6,7 @@ package oci_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -28,10 +29,16 @@ import (
 // host opens a host with the driver at a place.
 func host(t testing.TB, at isolationtest.Place) *isolation.Host {
 	t.Helper()
-	h, err := isolation.Open(context.Background(), isolation.Config{
+	cfg := isolation.Config{
 		Root: at.Dir, Parent: at.Parent, Drivers: map[string]isolation.Driver{"oci": open(t, at)},
 		Network: netns.Config{Pins: pins(at)},
-	})
+	}
+	var h *isolation.Host
+	var err error
+	require.Eventually(t, func() bool { // a child of an agent that was killed holds the lock until it executes
+		h, err = isolation.Open(context.Background(), cfg)
+		return !errors.Is(err, isolation.ErrLocked)
+	}, testutil.Patience(10*time.Second), 10*time.Millisecond)
 	require.NoError(t, err)
 	return h
 }

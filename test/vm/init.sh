@@ -111,7 +111,7 @@ run() {
 		# few seconds more.
 		cat </run/output &
 		reader=$!
-		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-150s} ${TEST_RUN:+-test.run=$TEST_RUN} ${flag:+'$flag'}" >/run/output 2>&1
+		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-240s} ${TEST_RUN:+-test.run=$TEST_RUN} ${flag:+'$flag'}" >/run/output 2>&1
 		status=$?
 		(sleep 5; kill $reader) 2>/dev/null &
 		timer=$!

@@ -127,14 +127,14 @@ func (k kernel) tests(all []testBinary) (these []testBinary) {
 // makes little difference or none: they run in the first environment of each
 // kernel, and so in every mode somewhere.
 var modeless = []string{
-	"netns", "netns/nft", "namespaces", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
+	"netns", "netns/nft", "namespaces", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec",
 	"internal/cgroupfake", "internal/compact", "internal/devfilter", "internal/launch", "internal/parse", "internal/rtnl", "internal/seccomp",
 	"internal/supervise", "internal/wire", "isolation/supervisor",
 }
 
 // For these, which have no assembly, system-call numbers or structures of the
 // kernel of their own, another architecture makes no difference either.
-var portable = []string{"netns", "netns/nft", "isolation/logs", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec", "internal/cgroupfake"}
+var portable = []string{"netns", "netns/nft", "cgroups/cgroupstest", "cgroups/metrics", "cgroups/runtimespec", "internal/cgroupfake"}
 
 // chosen are the environments of what takes long: programs that are built of the
 // packages, in each mode, and agents that are killed at every system call.
@@ -146,6 +146,7 @@ var chosen = map[string][]string{
 	"isolationtest":         {"6.1/v1", "6.12/v2"},
 	"isolation/oci":         {"5.10/hybrid", "6.1/v2"},
 	"isolation/ociruntime":  {"6.1-systemd/v2"},
+	"isolation/logs":        {"5.10/hybrid", "6.12/v2"},
 	"isolation/runtimespec": {"6.12/v2"},
 	"test/crash":            {"6.12/v2"},
 }

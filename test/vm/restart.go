@@ -15,10 +15,10 @@ import (
 
 // How long a machine may print nothing until it counts as hung: an emulated one
 // boots and powers off in seconds, and init.sh gives each test binary, which
-// names its tests as they begin, 150 seconds to end by itself.
+// names its tests as they begin, 240 seconds to end by itself.
 const (
 	silentBoot  = time.Minute
-	silentTests = 3 * time.Minute
+	silentTests = 5 * time.Minute
 )
 
 // maxRestarts is how often an environment's machine is started again.
