@@ -18,7 +18,7 @@ import (
 // names its tests as they begin, 240 seconds to end by itself.
 const (
 	silentBoot  = time.Minute
-	silentTests = 5 * time.Minute
+	silentTests = 4*time.Minute + 30*time.Second
 )
 
 // maxRestarts is how often an environment's machine is started again.
@@ -85,7 +85,7 @@ func silenceOf(env string) time.Duration {
 	for field := range strings.FieldsSeq(env) {
 		if value, ok := strings.CutPrefix(field, "TEST_TIMEOUT="); ok {
 			if d, err := time.ParseDuration(value); err == nil {
-				return max(silentTests, d+silentTests/6)
+				return max(silentTests, d+30*time.Second)
 			}
 		}
 	}
