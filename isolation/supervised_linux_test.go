@@ -463,7 +463,7 @@ func TestSupervisorFrozenAtOpen(t *testing.T) {
 	in, _ := stdio(t, h, "x")
 	require.NoError(t, h.Close())
 	stop(t, pid)
-	ctx, cancel := context.WithTimeout(deadline(t), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(deadline(t), testutil.Patience(200*time.Millisecond))
 	defer cancel()
 	_, err = isolation.Open(ctx, cfg)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
