@@ -304,6 +304,10 @@ func (n *Network) steady(ctx context.Context, bridge *netlink.LinkAttrs) error {
 			return struct{}{}, err
 		}
 		mac := bridge.HardwareAddr
+		if len(mac) == 0 { // only zeros, since its last port has gone
+			mac = randomMAC()
+			mac[0] = localMAC
+		}
 		alone, borrowed := true, false
 		for _, l := range links {
 			if a := l.Attrs(); a.MasterIndex == bridge.Index {

@@ -47,6 +47,9 @@ func (n *Network) linkName(owner string, i int) string {
 // its ports for its own, which is any other's before one of these.
 const portMAC = 0xfe
 
+// localMAC begins an address that is nobody's hardware's.
+const localMAC = 0x02
+
 // macs are the addresses of a veth pair's ends, inside and on the machine:
 // locally administered, unicast.
 func (n *Network) macs(owner string, i int) (inside, outside net.HardwareAddr) {

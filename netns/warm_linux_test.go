@@ -5,10 +5,12 @@ package netns
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/caisson-run/caisson/internal/testutil"
+	"github.com/caisson-run/caisson/test/nettest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -172,6 +174,7 @@ func TestBridgeKeepsAddress(t *testing.T) {
 				return bridge.MAC
 			}
 			before := address()
+			require.NotEmpty(t, before)
 			for i := range 3 {
 				l.create(fmt.Sprint("w", i), bridged())
 				assert.Equal(t, before, address(), "after %d", i)
@@ -184,4 +187,26 @@ func TestBridgeKeepsAddress(t *testing.T) {
 			assert.Equal(t, before, address())
 		})
 	}
+}
+
+// A bridge whose last port has gone has no address at all.
+func TestBridgeWithoutAddress(t *testing.T) {
+	l := newLab(t, nil)
+	l.bridge()
+	br0, err := l.Machine().socket.LinkByName("br0")
+	require.NoError(t, err)
+	nettest.Cable(t, "port", l.machine, nettest.Machine(t))
+	port, err := l.Machine().socket.LinkByName("port")
+	require.NoError(t, err)
+	require.NoError(t, l.Machine().socket.LinkSetMaster(port, br0))
+	require.NoError(t, l.Machine().socket.LinkDel(port))
+	bridge, err := l.Machine().Link(l.ctx, "br0")
+	require.NoError(t, err)
+	require.Empty(t, bridge.MAC)
+	a := l.create("a", bridged())
+	serve(t, a, "a")
+	reach(t, "machine", l.machine, a, "a")
+	bridge, err = l.Machine().Link(l.ctx, "br0")
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(bridge.MAC, "02:"), bridge.MAC)
 }
