@@ -26,7 +26,7 @@
 // over. To everybody else the kernel tells seconds late, so the engine samples
 // the exact counters instead, at a cost of some microseconds a file: five times a
 // window while nothing stalls, and up to ten times a second near a threshold, so
-// that a crossing is noticed within a tenth of a second. The events are the same;
+// that a look follows a crossing within a tenth of a second. The events are the same;
 // [Pressure] says which way it was and how late it may be. The choice is made
 // by asking the kernel, for each threshold.
 //

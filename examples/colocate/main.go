@@ -32,8 +32,8 @@
 // The more of the time best effort runs where the service does, the more often the
 // kernel goes on with best effort when somebody has pushed the service off its CPU
 // for a moment (ARCHITECTURE.md). -share leaves a part of the CPUs idle, as
-// elastic.CPUSuppress has it; with -service-cpus and jobs that begin with @LIST each
-// side has CPUs of its own.
+// elastic.CPUSuppress has it; with -service-cpus, -client-cpus and jobs that begin with
+// @LIST each side has CPUs of its own.
 //
 // Who measures is a neighbour of the service, too. The load generator is one thread
 // that the service's CPU is taken for as seldom as can be. The agent takes about a
@@ -76,6 +76,7 @@ type options struct {
 	batch  string        // stress-ng's arguments; several jobs separated by ";"
 	static float64       // CPUs that all batch work together gets in the static way
 	kept   cgroups.Set   // the CPUs that the service may use; unset: all
+	users  cgroups.Set   // those of the load generator
 	share  float64       // CPUSuppress.Share of the elastic ways
 	target time.Duration // the latency that the service reports as its target; 0: 1.2 times that of the first time alone
 	hogs   int           // trials with a memory hog, instead of the four ways
@@ -119,10 +120,14 @@ func main() {
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
-	flag.Func("service-cpus", "the CPUs that the service may use, as 0 or 0-1; by default all", func(list string) (err error) {
-		o.kept, err = cgroups.ParseSet(list)
-		return err
-	})
+	set := func(to *cgroups.Set) func(string) error {
+		return func(list string) (err error) {
+			*to, err = cgroups.ParseSet(list)
+			return err
+		}
+	}
+	flag.Func("service-cpus", "the CPUs that the service may use, as 0 or 0-1; by default all", set(&o.kept))
+	flag.Func("client-cpus", "the CPUs that the load generator may use; by default all", set(&o.users))
 	flag.Float64Var(&o.share, "share", 1, "share of the CPUs that may be busy in the elastic ways")
 	flag.DurationVar(&o.target, "target", 0, "what the service reports as the target of its p99 in the way reported; by default 1.2 times what it was alone first")
 	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 512 MiB for all")

@@ -99,7 +99,7 @@ func (s *stage) serve(ctx context.Context) (err error) {
 	}
 	defer in.Close()
 	s.client, err = s.start(ctx, isolation.Spec{
-		ID: "client", Class: elastic.LatencyCritical,
+		ID: "client", Class: elastic.LatencyCritical, Resources: cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: s.o.users}},
 		Process: isolation.Process{Args: []string{
 			self, loadCommand, "-socket", s.socket, "-rate", fmt.Sprint(s.o.rate), "-cost", fmt.Sprint(s.o.cost),
 			fmt.Sprintf("-even=%t", s.o.even),
