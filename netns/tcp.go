@@ -5,6 +5,8 @@ package netns
 import (
 	"bytes"
 	"errors"
+
+	"github.com/caisson-run/caisson/internal/parse"
 )
 
 // TCPStats counts the segments of all TCP connections of a network namespace since
@@ -54,7 +56,7 @@ func pairTCP(names, numbers []byte) (st TCPStats, err error) {
 		default:
 			continue // MaxConn is negative
 		}
-		n, ok := digits(number)
+		n, ok := parse.Uint(number)
 		if !ok {
 			return TCPStats{}, errSNMP
 		}
@@ -65,16 +67,4 @@ func pairTCP(names, numbers []byte) (st TCPStats, err error) {
 		return TCPStats{}, errSNMP
 	}
 	return st, nil
-}
-
-// digits reads a decimal number.
-func digits(b []byte) (n uint64, ok bool) {
-	for _, c := range b {
-		v := n*10 + uint64(c-'0')
-		if c < '0' || c > '9' || n > (1<<64-1)/10 || v < n*10 {
-			return 0, false
-		}
-		n = v
-	}
-	return n, len(b) > 0
 }
