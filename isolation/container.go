@@ -127,13 +127,22 @@ func (c *Container) GroupExit(st ExitStatus) ExitStatus {
 	if st.Signal != 0 {
 		st.Code = 128 + st.Signal
 	}
-	// Only a kill can have been for lack of memory; an unknown end too.
-	if !st.Known || st.Signal == int(syscall.SIGKILL) {
-		var ev cgroups.Events
-		if c.Cgroup() != nil && c.Cgroup().Events(&ev) == nil {
-			kills, _ := ev.Memory.OOMKill.Value()
-			st.OOM = kills > 0
-		}
+	if g := c.Cgroup(); g != nil {
+		st = st.inGroup(g)
+	}
+	return st
+}
+
+// inGroup is st with whether the kernel killed in the group for lack of memory. Only a
+// kill can have been that; an unknown end too.
+func (st ExitStatus) inGroup(g *cgroups.Cgroup) ExitStatus {
+	if st.Known && st.Signal != int(syscall.SIGKILL) {
+		return st
+	}
+	var ev cgroups.Events
+	if g.Events(&ev) == nil {
+		kills, _ := ev.Memory.OOMKill.Value()
+		st.OOM = kills > 0
 	}
 	return st
 }

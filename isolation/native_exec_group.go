@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -187,13 +186,7 @@ func (o *ownGroup) end(ctx context.Context) error {
 func (o *ownGroup) finish(e *Exec, st ExitStatus) {
 	f := o.driver.finisher
 	f.running.Go(func() {
-		if !st.Known || st.Signal == int(syscall.SIGKILL) {
-			var ev cgroups.Events
-			if o.Events(&ev) == nil {
-				kills, _ := ev.Memory.OOMKill.Value()
-				st.OOM = kills > 0
-			}
-		}
+		st = st.inGroup(o.Cgroup)
 		_ = o.end(f.ctx)
 		e.tell(st)
 	})
