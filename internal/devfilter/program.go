@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/caisson-run/caisson/internal/bpf"
 )
 
 // Rule allows access to device nodes.
@@ -39,30 +41,6 @@ func Name(rules []Rule) string {
 	return "cais_" + strings.ToLower(base32.StdEncoding.EncodeToString(h[:])[:10])
 }
 
-// Opcodes (include/uapi/linux/bpf_common.h, bpf.h).
-const (
-	opLoadWord = 0x61 // dst = *(u32 *)(src + off)
-	opMove     = 0xbf // dst = src
-	opMoveImm  = 0xb7 // dst = imm
-	opAnd      = 0x57 // dst &= imm
-	opShift    = 0x77 // dst >>= imm
-	opJumpNe   = 0x55 // if dst != imm goto +off
-	opExit     = 0x95
-)
-
-// insn is struct bpf_insn in the machine's byte order.
-func insn(code, dst, src byte, off int16, imm uint32) []byte {
-	b := make([]byte, 8)
-	b[0] = code
-	b[1] = dst | src<<4
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 { // the two registers are a bit field
-		b[1] = dst<<4 | src
-	}
-	binary.NativeEndian.PutUint16(b[2:], uint16(off))
-	binary.NativeEndian.PutUint32(b[4:], imm)
-	return b
-}
-
 // Assemble is the program that allows what one of the rules allows and denies
 // the rest.
 func Assemble(rules []Rule) []byte {
@@ -74,12 +52,12 @@ func Assemble(rules []Rule) []byte {
 	}
 	// r1 is the context: u32 access<<16|type, major, minor.
 	emit(
-		insn(opLoadWord, 2, 1, 0, 0),
-		insn(opMove, 3, 2, 0, 0),
-		insn(opAnd, 2, 0, 0, 0xffff), // r2: type
-		insn(opShift, 3, 0, 0, 16),   // r3: access
-		insn(opLoadWord, 4, 1, 4, 0), // r4: major
-		insn(opLoadWord, 5, 1, 8, 0), // r5: minor
+		bpf.Insn(bpf.LoadWord, 2, 1, 0, 0),
+		bpf.Insn(bpf.Move, 3, 2, 0, 0),
+		bpf.Insn(bpf.And, 2, 0, 0, 0xffff), // r2: type
+		bpf.Insn(bpf.Shift, 3, 0, 0, 16),   // r3: access
+		bpf.Insn(bpf.LoadWord, 4, 1, 4, 0), // r4: major
+		bpf.Insn(bpf.LoadWord, 5, 1, 8, 0), // r5: minor
 	)
 	for _, r := range rules {
 		kind, access := uint32(typeChar), uint32(0)
@@ -96,10 +74,10 @@ func Assemble(rules []Rule) []byte {
 		}
 		// Each test jumps to the next rule when it fails.
 		var body [][]byte
-		test := func(reg byte, value uint32) { body = append(body, insn(opJumpNe, reg, 0, 0, value)) }
+		test := func(reg byte, value uint32) { body = append(body, bpf.Insn(bpf.JumpNe, reg, 0, 0, value)) }
 		test(2, kind)
 		// Whatever is wanted beyond what the rule gives fails it.
-		body = append(body, insn(opMove, 1, 3, 0, 0), insn(opAnd, 1, 0, 0, ^access))
+		body = append(body, bpf.Insn(bpf.Move, 1, 3, 0, 0), bpf.Insn(bpf.And, 1, 0, 0, ^access))
 		test(1, 0)
 		if !r.AnyMajor {
 			test(4, r.Major)
@@ -107,14 +85,14 @@ func Assemble(rules []Rule) []byte {
 		if !r.AnyMinor {
 			test(5, r.Minor)
 		}
-		body = append(body, insn(opMoveImm, 0, 0, 0, 1), insn(opExit, 0, 0, 0, 0))
+		body = append(body, bpf.Insn(bpf.MoveImm, 0, 0, 0, 1), bpf.Insn(bpf.Exit, 0, 0, 0, 0))
 		for i, in := range body {
-			if in[0] == opJumpNe {
+			if in[0] == bpf.JumpNe {
 				binary.NativeEndian.PutUint16(in[2:], uint16(len(body)-i-1))
 			}
 		}
 		emit(body...)
 	}
-	emit(insn(opMoveImm, 0, 0, 0, 0), insn(opExit, 0, 0, 0, 0))
+	emit(bpf.Insn(bpf.MoveImm, 0, 0, 0, 0), bpf.Insn(bpf.Exit, 0, 0, 0, 0))
 	return prog
 }

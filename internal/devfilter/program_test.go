@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/caisson-run/caisson/internal/bpf"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,21 +43,21 @@ func run(t *testing.T, prog []byte, q request) bool {
 		off := int16(binary.NativeEndian.Uint16(in[2:]))
 		imm := int64(int32(binary.NativeEndian.Uint32(in[4:])))
 		switch in[0] {
-		case opLoadWord:
+		case bpf.LoadWord:
 			r[dst] = ctx[off]
-		case opMove:
+		case bpf.Move:
 			r[dst] = r[src]
-		case opMoveImm:
+		case bpf.MoveImm:
 			r[dst] = uint64(imm)
-		case opAnd:
+		case bpf.And:
 			r[dst] &= uint64(imm)
-		case opShift:
+		case bpf.Shift:
 			r[dst] >>= uint64(imm)
-		case opJumpNe:
+		case bpf.JumpNe:
 			if r[dst] != uint64(imm) {
 				pc += int(off)
 			}
-		case opExit:
+		case bpf.Exit:
 			return r[0] != 0
 		default:
 			t.Fatalf("opcode %#x", in[0])
