@@ -163,6 +163,9 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 			}
 			p.machineIndex = end.Index
 		}
+		if err := a.findPriority(ctx, p); err != nil {
+			return err
+		}
 		a.plugs = append(a.plugs, p)
 	}
 	return a.publish(ctx) // again, if somebody took the rules away
@@ -386,6 +389,12 @@ func (a *Attachment) publish(ctx context.Context) error {
 	for _, p := range a.plugs {
 		for _, addr := range p.addrs {
 			r.Addrs = append(r.Addrs, addr.Addr())
+			if _, set := p.Bandwidth.Priority.Value(); set && p.Kind == Veth {
+				if r.Priorities == nil {
+					r.Priorities = map[netip.Addr]Priority{}
+				}
+				r.Priorities[addr.Addr()] = p.Bandwidth.Priority
+			}
 		}
 	}
 	if len(r.Addrs) == 0 {

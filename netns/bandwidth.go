@@ -11,15 +11,19 @@ import (
 	"github.com/caisson-run/caisson/namespaces"
 )
 
-// Bandwidth limits one interface of a sandbox, seen from inside. Fields that are
-// unset leave what there is.
+// Bandwidth is what one interface of a sandbox gets of the links that it uses, seen
+// from inside. Fields that are unset leave what there is.
 type Bandwidth struct {
-	Egress  Limit `json:"egress,omitzero"`  // what the sandbox sends
-	Ingress Limit `json:"ingress,omitzero"` // what it receives; only a Veth has it
+	Egress   Limit    `json:"egress,omitzero"`   // what the sandbox sends
+	Ingress  Limit    `json:"ingress,omitzero"`  // what it receives; only a Veth has it
+	Priority Priority `json:"priority,omitzero"` // of what it sends, where links are shared; not of a Physical interface
 }
 
-// Validate reports limits that the kernel's shaper cannot keep.
-func (b Bandwidth) Validate() error { return errors.Join(b.Egress.Validate(), b.Ingress.Validate()) }
+// Validate reports limits that the kernel's shaper cannot keep, and priorities that
+// mean nothing.
+func (b Bandwidth) Validate() error {
+	return errors.Join(b.Egress.Validate(), b.Ingress.Validate(), b.Priority.Validate())
+}
 
 // Merge is b with what change sets.
 func (b Bandwidth) Merge(change Bandwidth) Bandwidth {
@@ -28,6 +32,9 @@ func (b Bandwidth) Merge(change Bandwidth) Bandwidth {
 	}
 	if !change.Ingress.IsZero() {
 		b.Ingress = change.Ingress
+	}
+	if !change.Priority.IsZero() {
+		b.Priority = change.Priority
 	}
 	return b
 }

@@ -42,6 +42,12 @@
 // net.ipv6.conf.all.forwarding), which is the administrator's to decide, as
 // everything that concerns the whole machine.
 //
+// # Priorities
+//
+// A [Priority] ranks what sandboxes send in the queue of a link that they share, as far
+// as that queue looks at it; a [Limit] bounds what one of them sends, a [Shaper] shares
+// a link by rates. It is set where a packet comes to the machine.
+//
 // # What can block
 //
 // The kernel answers netlink under one lock for the whole machine, and lets

@@ -52,6 +52,20 @@ func ExampleNetwork_Create() {
 	}
 }
 
+// A batch job whose packets let everybody else's go first, where a queue of the machine
+// looks at that, and one whose packets are in a class of such a queue.
+func ExamplePriority() {
+	job := netns.Spec{Mode: netns.ModeNew, Interfaces: []netns.Interface{{
+		Kind: netns.Veth, Bridge: "br0", Pools: []string{"lan"},
+		Bandwidth: netns.Bandwidth{Priority: netns.PriorityOf(2)},
+	}}}
+	fmt.Println(job.Validate(), job.Interfaces[0].Bandwidth.Priority)
+	fmt.Println(netns.PriorityClass(1, 0x20))
+	// Output:
+	// <nil> 2
+	// 1:20
+}
+
 // What an earlier process of the same agent left is removed, but for the
 // sandboxes that still run.
 func ExampleNetwork_Sweep() {

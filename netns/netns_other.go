@@ -182,6 +182,9 @@ func (s *Shaper) Set(context.Context, Class) error { return onlyLinux() }
 // Remove is not supported here.
 func (s *Shaper) Remove(context.Context, uint16) error { return onlyLinux() }
 
+// Priority is unset here.
+func (*Shaper) Priority(uint16) Priority { return Priority{} }
+
 // Stat is not supported here.
 func (s *Shaper) Stat(uint16, *Queue) error { return onlyLinux() }
 

@@ -61,6 +61,10 @@ type Rules struct {
 	Addrs    []netip.Addr // the sandbox's own
 	Isolated bool         // from others that are isolated
 	Ports    []Port
+
+	// Priorities are those that packets from some of the addresses get while the
+	// machine forwards them: for IPv4 the kernel takes away what they had.
+	Priorities map[netip.Addr]Priority
 }
 
 // Validate reports everything that is wrong with c, without looking at the

@@ -204,6 +204,11 @@ func (n *Network) Create(ctx context.Context, owner string, spec Spec) (*Attachm
 				return nil, &namespaces.InvalidError{Field: "pool", Value: clip(name), Reason: "no such pool"}
 			}
 		}
+		if _, set := i.Bandwidth.Priority.Value(); set {
+			if err := n.keepsPriority(i); err != nil {
+				return nil, err
+			}
+		}
 	}
 	done, err := n.alone(ctx, owner)
 	if err != nil {

@@ -17,15 +17,17 @@ import (
 // shapeHandle marks the queueing disciplines that are ours: "ca15:".
 const shapeHandle = 0xca15 << 16
 
-// SetBandwidth changes what b sets of the limits of the interface called name
-// inside, "" for the first, while it is in use: both directions or, on an error,
-// neither. The queue and all connections stay.
+// SetBandwidth changes what b sets of the limits and the priority of the interface
+// called name inside, "" for the first, while it is in use: all of it or, on an error,
+// nothing. The queue and all connections stay.
 //
 // Egress is kept by a token bucket (tc-tbf(8)) inside, out of the reach of
 // processes without CAP_NET_ADMIN over the namespace; ingress by one at the
-// machine's end. Errors: [ErrInvalid]; [ErrNotSupported] if the kernel has no
-// such queue or the interface no end on the machine; [os.ErrExist] if somebody
-// else's queue is there.
+// machine's end. The priority is set by a filter (tc-bpf(8), in direct-action mode) at
+// the machine's end of a veth, and inside of other kinds. Errors: [ErrInvalid];
+// [ErrNotSupported] if the kernel has no such queue or filter, the interface has no end
+// on the machine, or a priority would be lost there; [os.ErrExist] if somebody else's queue
+// or filter is in the place.
 func (a *Attachment) SetBandwidth(ctx context.Context, name string, b Bandwidth) error {
 	if err := b.Validate(); err != nil {
 		return err
@@ -37,11 +39,21 @@ func (a *Attachment) SetBandwidth(ctx context.Context, name string, b Bandwidth)
 	if !b.Ingress.IsZero() && p.Kind != Veth {
 		return &namespaces.UnsupportedError{Feature: "ingress limit of a " + string(p.Kind), Reason: "it has no end on the machine"}
 	}
+	if !b.Priority.IsZero() {
+		if err := a.canPrioritize(p.Interface, b.Priority); err != nil {
+			return err
+		}
+		done, err := a.network.alone(ctx, a.owner)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	return a.shape(ctx, p, b)
 }
 
-// shapeNew sets the limits of an interface that was made just now, or was made
-// ready with the limits of has.
+// shapeNew sets what an interface gets that was made just now, or was made ready with
+// what has says.
 func (a *Attachment) shapeNew(ctx context.Context, p *plug, has Bandwidth) error {
 	for _, end := range []struct {
 		h         *Handle
@@ -62,42 +74,61 @@ func (a *Attachment) shapeNew(ctx context.Context, p *plug, has Bandwidth) error
 			return err
 		}
 	}
-	return nil
+	if p.Bandwidth.Priority == has.Priority {
+		return nil
+	}
+	return a.mark(ctx, p, p.Bandwidth.Priority, has.Priority.IsZero())
 }
 
-// shape changes the limits of an interface.
+// shape changes what an interface gets.
 func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth) error {
-	before := Limit{}
+	var steps []func(ctx context.Context, b Bandwidth) error
 	if !b.Ingress.IsZero() {
+		steps = append(steps, func(ctx context.Context, b Bandwidth) error {
+			return setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, false)
+		})
+	}
+	if !b.Egress.IsZero() {
+		steps = append(steps, func(ctx context.Context, b Bandwidth) error {
+			return setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, false)
+		})
+	}
+	if !b.Priority.IsZero() {
+		steps = append(steps, func(ctx context.Context, b Bandwidth) error { return a.prioritize(ctx, p, b.Priority) })
+	}
+	var before Bandwidth
+	if len(steps) > 1 {
 		var err error
-		if !b.Egress.IsZero() {
-			if before, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
-				return err
-			}
-		}
-		if err = setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, false); err != nil {
+		if before, err = a.bandwidth(ctx, p); err != nil {
 			return err
 		}
 	}
-	if b.Egress.IsZero() {
-		return nil
-	}
-	err := setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, false)
-	if err != nil && !before.IsZero() {
+	for i, step := range steps {
+		err := step(ctx, b)
+		if err == nil {
+			continue
+		}
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
-		err = errors.Join(err, setLimit(undo, a.network.machine, p.machineIndex, p.machine, before, false))
+		for _, done := range steps[:i] {
+			err = errors.Join(err, done(undo, before))
+		}
+		return err
 	}
-	return err
+	return nil
 }
 
-// Bandwidth reads the limits that hold from the kernel. Directions without a
-// limit, or with somebody else's queue, are unlimited.
-func (a *Attachment) Bandwidth(ctx context.Context, name string) (b Bandwidth, err error) {
+// Bandwidth reads the limits and the priority that hold from the kernel. Directions
+// without a limit, or with somebody else's queue, are unlimited.
+func (a *Attachment) Bandwidth(ctx context.Context, name string) (Bandwidth, error) {
 	p, err := a.plugNamed(name)
 	if err != nil {
 		return Bandwidth{}, err
 	}
+	return a.bandwidth(ctx, p)
+}
+
+func (a *Attachment) bandwidth(ctx context.Context, p *plug) (b Bandwidth, err error) {
 	if b.Egress, err = limitOf(ctx, a.inside, p.insideIndex, p.name); err != nil {
 		return Bandwidth{}, err
 	}
@@ -106,6 +137,14 @@ func (a *Attachment) Bandwidth(ctx context.Context, name string) (b Bandwidth, e
 		if b.Ingress, err = limitOf(ctx, a.network.machine, p.machineIndex, p.machine); err != nil {
 			return Bandwidth{}, err
 		}
+	}
+	h, index, link, hook := a.markAt(p)
+	b.Priority, err = do(ctx, h, "look at the priority of", link, func(s *netlink.Handle) (Priority, error) {
+		p, _, err := priorityOf(s, index, hook)
+		return p, err
+	})
+	if err != nil {
+		return Bandwidth{}, err
 	}
 	return b, nil
 }

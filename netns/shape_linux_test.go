@@ -175,7 +175,7 @@ func TestSetBandwidth(t *testing.T) {
 	a := l.create("web", bridged())
 	got, err := a.Bandwidth(l.ctx, "")
 	require.NoError(t, err)
-	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: Unlimited()}, got)
+	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: Unlimited(), Priority: DefaultPriority()}, got)
 	for _, b := range []Bandwidth{
 		{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(2e6)},
 		{Egress: BitsPerSecond(10e9), Ingress: BitsPerSecond(100e9).WithBurst(1 << 20)},
@@ -212,7 +212,7 @@ func TestSetBandwidth(t *testing.T) {
 	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Ingress: BitsPerSecond(3e6)}))
 	got, err = a.Bandwidth(l.ctx, "")
 	require.NoError(t, err)
-	assert.Equal(t, Bandwidth{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(3e6)}, got)
+	assert.Equal(t, Bandwidth{Egress: BitsPerSecond(1e6), Ingress: BitsPerSecond(3e6), Priority: DefaultPriority()}, got)
 
 	assert.ErrorIs(t, a.SetBandwidth(l.ctx, "eth9", Bandwidth{Egress: Unlimited()}), os.ErrNotExist)
 	assert.ErrorIs(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: BitsPerSecond(1)}), ErrInvalid)
@@ -236,7 +236,7 @@ func TestForeignQueue(t *testing.T) {
 	assert.ErrorContains(t, err, "a queue of kind tbf, 77:0")
 	got, err := a.Bandwidth(l.ctx, "")
 	require.NoError(t, err)
-	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: BitsPerSecond(5e6)}, got)
+	assert.Equal(t, Bandwidth{Egress: Unlimited(), Ingress: BitsPerSecond(5e6), Priority: DefaultPriority()}, got)
 	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: Unlimited()}))
 	q, err := rootQueue(a.Inside().socket, a.plugs[0].insideIndex)
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ import (
 //
 // What no class matches shares what the classes leave. On a link to the outside
 // the machine's own address translation comes first, so classes of source
-// addresses do not match what was masqueraded.
+// addresses do not match what was masqueraded; [Shaper.Priority] leads there.
 type Shaper struct {
 	cfg   ShaperConfig
 	h     *Handle
@@ -162,6 +162,10 @@ func (s *Shaper) Remove(ctx context.Context, id uint16) error {
 	})
 	return err
 }
+
+// Priority is what leads the packets of a sandbox into a class, whatever their
+// addresses, as the [Priority] of its interfaces.
+func (*Shaper) Priority(id uint16) Priority { return PriorityClass(shapeHandle>>16, id) }
 
 // Stat reads the counters of a class into q, without allocating. A class that
 // does not exist counts nothing.

@@ -99,7 +99,7 @@ type Interface struct {
 
 	Routes []Route `json:"routes,omitempty"`
 
-	// Bandwidth limits the interface at first; [Attachment.SetBandwidth] changes
+	// Bandwidth limits and ranks the interface at first; [Attachment.SetBandwidth] changes
 	// it later.
 	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
 }

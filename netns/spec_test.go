@@ -50,7 +50,7 @@ func TestSpec(t *testing.T) {
 	assert.False(t, s.Equal(c))
 
 	assert.True(t, Spec{}.IsZero())
-	for name, s := range testutil.Filled[Spec]("10.0.0.1", "10.0.0.0/8", "1mbit") {
+	for name, s := range testutil.Filled[Spec]("10.0.0.1", "10.0.0.0/8", "1mbit", "7") {
 		assert.Equal(t, s.Equal(Spec{}), s.IsZero(), name)
 	}
 	assert.True(t, Spec{Interfaces: []Interface{}, Sysctls: map[string]string{}, DNS: DNS{Search: []string{}}}.IsZero())
@@ -153,7 +153,7 @@ func TestLimits(t *testing.T) {
 	assert.Equal(t, uint64(1250000), BitsPerSecond(1e9).Burst())
 	assert.ErrorIs(t, Limit{}.WithBurst(1<<20).Validate(), ErrInvalid)
 	b := Bandwidth{Egress: BitsPerSecond(1e6)}.Merge(Bandwidth{Ingress: Unlimited()})
-	assert.Equal(t, Bandwidth{BitsPerSecond(1e6), Unlimited()}, b)
+	assert.Equal(t, Bandwidth{Egress: BitsPerSecond(1e6), Ingress: Unlimited()}, b)
 }
 
 func FuzzParseLimit(f *testing.F) {

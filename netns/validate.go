@@ -145,6 +145,9 @@ func (v *validator) kind(n Interface) {
 		submodes = append(submodes, "l2", "l3", "l3s")
 	case Physical:
 		needsParent()
+		if _, set := n.Bandwidth.Priority.Value(); set {
+			v.bad("priority", n.Bandwidth.Priority.String(), "a link that is moved in is nobody else's")
+		}
 	default:
 		v.bad("interface kind", string(n.Kind), `not "veth", "macvlan", "ipvlan" or "physical"`)
 	}

@@ -169,7 +169,7 @@ func prepareLike(ctx context.Context, machine *Handle, like likeness) (*prepared
 	return p, nil
 }
 
-// shape sets the limits of a pair that nobody uses yet.
+// shape sets the limits and the priority of a pair that nobody uses yet.
 func (p *prepared) shape(ctx context.Context, machine *Handle) error {
 	for _, end := range []struct {
 		h     *Handle
@@ -183,7 +183,7 @@ func (p *prepared) shape(ctx context.Context, machine *Handle) error {
 			return err
 		}
 	}
-	return nil
+	return setPriority(ctx, machine, p.machineIndex, warmName, netlink.HANDLE_MIN_INGRESS, p.like.limits.Priority, true)
 }
 
 // newMTU is the MTU that a veth of the pair has to get, 0 if it has it.

@@ -87,6 +87,8 @@ func TestWarmLike(t *testing.T) {
 	elsewhere.Sysctls = map[string]string{"net.ipv4.conf.net0.rp_filter": "2"}
 	large := routed()
 	large.Interfaces[0].MTU = 9000
+	isolated.Interfaces[0].Bandwidth.Priority = PriorityOf(2)
+	elsewhere.Interfaces[0].Bandwidth.Priority = PriorityOf(6)
 	specs := []Spec{bridged(), limited(bridged(), 1e8), limited(bridged(), 3e8), isolated, elsewhere, large, routed()}
 	strides := len(specs) // a prime, so that each comes after each other one
 	if testutil.Emulated() {
@@ -158,7 +160,7 @@ func (l *lab) as(a *Attachment, what string) {
 	assert.Subset(l.t, inside.Addrs, in.Addrs, what)
 	got, err := a.Bandwidth(l.ctx, "")
 	require.NoError(l.t, err, what)
-	want := Bandwidth{Egress: Unlimited(), Ingress: Unlimited()}.Merge(in.Bandwidth)
+	want := Bandwidth{Egress: Unlimited(), Ingress: Unlimited(), Priority: DefaultPriority()}.Merge(in.Bandwidth)
 	assert.Equal(l.t, want, got, what)
 }
 

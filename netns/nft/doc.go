@@ -20,6 +20,12 @@
 // does not route 127.0.0.0/8 to other links unless a setting of the link allows
 // it, and ::1 never.
 //
+// # Priorities
+//
+// The kernel takes the priority of an IPv4 packet that it forwards from its TOS, which
+// the sandbox chooses. The table sets that of [netns.Bandwidth] instead, by the source
+// address.
+//
 // # Limits of this package
 //
 // The machine has to forward (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding),

@@ -42,10 +42,11 @@ const (
 	addrs6                 //
 	isolated4              // of those that are kept apart
 	isolated6              //
+	priority4              // of what is sent from an address
 	setCount
 )
 
-var setNames = [setCount]string{"ports4", "ports6", "at4", "at6", "addrs4", "addrs6", "isolated4", "isolated6"}
+var setNames = [setCount]string{"ports4", "ports6", "at4", "at6", "addrs4", "addrs6", "isolated4", "isolated6", "priority4"}
 
 // element is an entry of a set, or of a map if it has a value.
 type element struct {
@@ -62,6 +63,9 @@ func elements(r netns.Rules) []element {
 		list = append(list, element{set: addrs4 + setID(family), key: string(a.AsSlice())})
 		if r.Isolated {
 			list = append(list, element{set: isolated4 + setID(family), key: string(a.AsSlice())})
+		}
+		if n, set := r.Priorities[a].Value(); set && a.Is4() {
+			list = append(list, element{priority4, string(a.AsSlice()), string(binary.NativeEndian.AppendUint32(nil, n))})
 		}
 		if !to[family].IsValid() {
 			to[family] = a

@@ -25,6 +25,8 @@ func newSet(t *nftables.Table, id setID) *nftables.Set {
 		s.IsMap, s.Concatenation = true, true
 		s.KeyType = nftables.MustConcatSetType(address, nftables.TypeInetProto, nftables.TypeInetService)
 		s.DataType = nftables.MustConcatSetType(address, nftables.TypeInetService)
+	case priority4:
+		s.IsMap, s.DataType = true, nftables.TypeClassID
 	default:
 	}
 	return s
@@ -76,6 +78,9 @@ func (f *Firewall) build(masquerade bool) error {
 		rule(forward, fam.is(), fam.source(apart, false), fam.destination(apart, false), natted(false),
 			[]expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}})
 	}
+	// By now the kernel has taken the priority from the packet's TOS; for IPv6 it has
+	// left it as it was (ip_forward and ip6_forward).
+	rule(forward, families[0].is(), families[0].prioritize(f.sets[priority4]))
 	return f.conn.Flush()
 }
 
@@ -119,6 +124,15 @@ func (f family) source(set *nftables.Set, not bool) []expr.Any {
 
 func (f family) destination(set *nftables.Set, not bool) []expr.Any {
 	return []expr.Any{f.address(f.to), &expr.Lookup{SourceRegister: reg, SetName: set.Name, SetID: set.ID, Invert: not}}
+}
+
+// prioritize gives packets the priority that goes with their source.
+func (f family) prioritize(m *nftables.Set) []expr.Any {
+	return []expr.Any{
+		f.address(f.from),
+		&expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: m.Name, SetID: m.ID},
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: reg},
+	}
 }
 
 func (f family) notLoopback() []expr.Any {

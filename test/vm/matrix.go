@@ -57,7 +57,7 @@ var (
 
 	users  = []string{"root", "user"} // in init.sh's order
 	asUser = map[string][]string{
-		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev", "macvlan", "ipvlan", "tbf", "htb", "nftables"},
+		"root": {"root", "cap-sys-resource", "cap-net-admin", "scratch-blockdev", "macvlan", "ipvlan", "tbf", "htb", "cls_bpf", "nftables"},
 		"user": {"unprivileged"},
 	}
 
