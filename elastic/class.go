@@ -11,9 +11,10 @@ type Class uint8
 // it, and never for the sake of its own. On CPUs and disks the kernel sees to that
 // at once: best-effort work runs only while nobody else wants to (cpu.idle, Linux
 // 5.15), or with the least weight, and latency-critical work has ten times the
-// usual one. See [Class.Limits] and [Class.Together]. How much memory is protected,
-// and how much of the network is left, depends on what is in use, so these are
-// policies: [MemoryProtect] and [NetworkGuard].
+// usual one; in the queue of a link that they share, its packets go by their class. See
+// [Class.Limits], [Class.Together] and [Class.NetworkPriority]. How much memory is
+// protected, and how much of the network is left, depends on what is in use, so these
+// are policies: [MemoryProtect] and [NetworkGuard].
 const (
 	// Standard work is neither squeezed nor protected.
 	Standard Class = iota
@@ -82,6 +83,21 @@ func (c Class) OOMScoreAdj() int {
 		return 1000
 	}
 	return 0
+}
+
+// NetworkPriority is the priority of what sandboxes of the class send, and whether they
+// get one: interactive work goes before standard work, which keeps the kernel's default,
+// and bulk after it (TC_PRIO_INTERACTIVE and TC_PRIO_BULK of linux/pkt_sched.h). It counts
+// where a queue looks at it.
+func (c Class) NetworkPriority() (n uint8, ok bool) {
+	switch c {
+	case LatencyCritical:
+		return 6, true
+	case BestEffort:
+		return 2, true
+	case Standard:
+	}
+	return 0, false
 }
 
 // UnmarshalText reads what [Class.String] writes.

@@ -3,6 +3,7 @@
 package isolation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,8 +127,17 @@ func (s *Sandbox) unshape(ctx context.Context) (did string, err error) {
 	if cut.Interface < 0 || cut.Interface >= min(len(all), len(now.Interfaces)) {
 		return "", &StateError{State: StateCreated, Reason: "the network limits that were cut off are of an interface that it has not"}
 	}
-	back := only(lower(now.Interfaces[cut.Interface].Bandwidth, s.c.record.narrowed().of(cut.Interface)), cut.Bandwidth)
-	if err := d.UpdateNetwork(ctx, s.c, all[cut.Interface].Name, back); err != nil {
+	before := lower(now.Interfaces[cut.Interface].Bandwidth, s.c.record.narrowed().of(cut.Interface))
+	byClass := before.Priority.IsZero()
+	if byClass {
+		before.Priority = cmp.Or(priorityOf(s.c.Spec.Class), netns.DefaultPriority())
+	}
+	err = d.UpdateNetwork(ctx, s.c, all[cut.Interface].Name, only(before, cut.Bandwidth))
+	if byClass && errors.Is(err, ErrNotSupported) { // then it had none
+		before.Priority = netns.DefaultPriority()
+		err = d.UpdateNetwork(ctx, s.c, all[cut.Interface].Name, only(before, cut.Bandwidth))
+	}
+	if err != nil {
 		return "", err
 	}
 	return "network limits that were cut off were taken back", s.c.record.add(entry{Network: &now})

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
 )
@@ -124,7 +125,9 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	if spec.Mode == netns.ModeNew {
-		c.Network, err = net.Create(ctx, c.Spec.ID, usableByAll(c.Spec))
+		c.Network, err = byClass(c, usableByAll(c.Spec), func(n netns.Spec) (*netns.Attachment, error) {
+			return net.Create(ctx, c.Spec.ID, n)
+		})
 	} else {
 		c.Network, err = net.Open(ctx, c.Spec.ID, spec)
 	}
@@ -132,6 +135,36 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 		err = i.writeDNS(c)
 	}
 	return err
+}
+
+// byClass makes or finds a network whose interfaces have the priority of the sandbox's
+// class, where its owner does not say otherwise. A machine that cannot give or keep it
+// goes without.
+func byClass(c *Container, n netns.Spec, get func(netns.Spec) (*netns.Attachment, error)) (*netns.Attachment, error) {
+	ranked := n.Clone()
+	for at := range ranked.Interfaces {
+		in := &ranked.Interfaces[at]
+		if in.Bandwidth.Priority.IsZero() && in.Kind != netns.Physical {
+			in.Bandwidth.Priority = priorityOf(c.Spec.Class)
+		}
+	}
+	a, err := get(ranked)
+	if !errors.Is(err, ErrNotSupported) || ranked.Equal(n) {
+		return a, err
+	}
+	lacking := err
+	if a, err = get(n); err == nil {
+		c.missing = append(c.missing, "class "+c.Spec.Class.String()+": "+lacking.Error())
+	}
+	return a, err
+}
+
+// priorityOf is the priority of the class, unset if it has none.
+func priorityOf(class elastic.Class) netns.Priority {
+	if n, ok := class.NetworkPriority(); ok {
+		return netns.PriorityOf(n)
+	}
+	return netns.Priority{}
 }
 
 // usableByAll is the network of s. Who is root in a user namespace of its own is
@@ -235,7 +268,9 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 	if !c.Spec.Network.DNS.IsZero() {
 		c.resolving = i.dns(c)
 	}
-	c.Network, err = net.Open(ctx, c.Spec.ID, c.Spec.Network)
+	c.Network, err = byClass(c, c.Spec.Network, func(n netns.Spec) (*netns.Attachment, error) {
+		return net.Open(ctx, c.Spec.ID, n)
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -244,7 +279,9 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 	}
 	for n, in := range c.Spec.Network.Interfaces {
 		narrowed := c.record.narrowed().of(n)
-		if set := in.Bandwidth.Merge(narrowed); set != (netns.Bandwidth{}) {
+		set := in.Bandwidth.Merge(narrowed)
+		set.Priority = netns.Priority{} // Open has seen to it
+		if set != (netns.Bandwidth{}) {
 			if err := c.Network.SetBandwidth(ctx, c.Network.Interfaces()[n].Name, only(lower(in.Bandwidth, narrowed), set)); err != nil {
 				return err
 			}

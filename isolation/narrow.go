@@ -68,7 +68,7 @@ func (n narrowing) ends() time.Time {
 }
 
 // lower is what holds of the limits of an interface: set by its owner, unset being
-// none, and narrowed.
+// none, and narrowed; its priority is the owner's.
 func lower(owner, narrowed netns.Bandwidth) netns.Bandwidth {
 	least := func(a, b netns.Limit) netns.Limit {
 		x, limited := a.Rate()
@@ -81,16 +81,20 @@ func lower(owner, narrowed netns.Bandwidth) netns.Bandwidth {
 		}
 		return netns.Unlimited()
 	}
-	return netns.Bandwidth{Egress: least(owner.Egress, narrowed.Egress), Ingress: least(owner.Ingress, narrowed.Ingress)}
+	owner.Egress, owner.Ingress = least(owner.Egress, narrowed.Egress), least(owner.Ingress, narrowed.Ingress)
+	return owner
 }
 
-// only is b in the directions that which names.
+// only is what which names of b.
 func only(b, which netns.Bandwidth) netns.Bandwidth {
 	if which.Egress.IsZero() {
 		b.Egress = netns.Limit{}
 	}
 	if which.Ingress.IsZero() {
 		b.Ingress = netns.Limit{}
+	}
+	if which.Priority.IsZero() {
+		b.Priority = netns.Priority{}
 	}
 	return b
 }

@@ -13,8 +13,8 @@ import (
 type Networker interface {
 	// Interfaces lists the links of the container's own network.
 	Interfaces(c *Container) []netns.Attached
-	// UpdateNetwork changes the limits of one interface, "" for the first, all
-	// that b names or nothing.
+	// UpdateNetwork changes the limits and the priority of one interface, "" for
+	// the first, all that b names or nothing.
 	UpdateNetwork(ctx context.Context, c *Container, name string, b netns.Bandwidth) error
 	// StatNetwork measures one interface into s, without allocating.
 	StatNetwork(c *Container, name string, s *netns.InterfaceStats) error
@@ -29,9 +29,10 @@ func (s *Sandbox) Interfaces() []netns.Attached {
 	return nil
 }
 
-// UpdateNetwork changes the limits of the interface called name inside, "" for the
-// first, while the sandbox runs: all that b names, or nothing and the reason. No
-// packet and no connection is lost. A later host keeps the new limits. While a
+// UpdateNetwork changes the limits and the priority of the interface called name
+// inside, "" for the first, while the sandbox runs: all that b names, or nothing and the
+// reason. No packet and no connection is lost. A later host keeps them. A priority
+// counts instead of that of the sandbox's class. While a
 // controller has limited the sandbox further, see [Sandbox.SqueezeNetwork], those
 // count where they are lower.
 func (s *Sandbox) UpdateNetwork(ctx context.Context, name string, b netns.Bandwidth) error {

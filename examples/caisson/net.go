@@ -62,6 +62,12 @@ func bandwidthFlags(fs *flag.FlagSet, b *netns.Bandwidth, then func()) {
 	limit("net-rate", "`RATE` of the sandbox's link in each direction, 100mbit, or unlimited", &b.Egress, &b.Ingress)
 	limit("net-egress", "`RATE` of what the sandbox sends", &b.Egress)
 	limit("net-ingress", "`RATE` of what the sandbox receives", &b.Ingress)
+	fs.Func("net-priority", "`PRIORITY` of what the sandbox sends: 0 to 15 (2 is bulk, 6 interactive), a class like 1:20, or default; instead of its class's", func(s string) (err error) {
+		if b.Priority, err = netns.ParsePriority(s); err == nil {
+			then()
+		}
+		return err
+	})
 }
 
 func parseNet(s string, spec *isolation.Spec) error {

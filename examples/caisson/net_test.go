@@ -48,12 +48,13 @@ func TestNetFlags(t *testing.T) {
 	spec, _, _, err = parseSpec("--net", "join:web-1")
 	require.NoError(t, err)
 	assert.Equal(t, netns.Spec{Mode: netns.ModeJoin, Join: "web-1"}, spec.Network)
-	spec, _, _, err = parseSpec("--net", "macvlan:parent=eth0,mode=private")
+	spec, _, _, err = parseSpec("--net-priority", "2", "--net", "macvlan:parent=eth0,mode=private")
 	require.NoError(t, err)
-	assert.Equal(t, []netns.Interface{{Kind: netns.Macvlan, Parent: "eth0", Submode: "private"}}, spec.Network.Interfaces)
+	assert.Equal(t, []netns.Interface{{Kind: netns.Macvlan, Parent: "eth0", Submode: "private",
+		Bandwidth: netns.Bandwidth{Priority: netns.PriorityOf(2)}}}, spec.Network.Interfaces)
 	for _, bad := range []string{
 		"--net veth:bridge", "--net veth:bridge=", "--net veth:x=1", "--net veth:ip=10.0.0.2", "--net veth:mtu=a", "--net veth:gw=x",
-		"--net join:", "--net tun:", "--net-rate 5", "--net-egress x", "--dns x", "--publish x", "--publish 0", "--publish 80:",
+		"--net join:", "--net tun:", "--net-rate 5", "--net-egress x", "--net-priority 16", "--dns x", "--publish x", "--publish 0", "--publish 80:",
 	} {
 		_, _, _, err := parseSpec(strings.Fields(bad)...)
 		assert.Error(t, err, bad)
