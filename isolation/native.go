@@ -190,7 +190,8 @@ func (d *nativeDriver) cleanup(ctx context.Context, c *Container, isolators []Is
 }
 
 // Start clones the process.
-func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File) error {
+func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File) (err error) {
+	defer func() { err = starved(c, err) }()
 	b := boxOf(c)
 	if b == nil {
 		return &StateError{State: StateCreating, Reason: "it is not whole yet"}
@@ -223,6 +224,16 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 		return errors.Join(err, c.Save(b.saved))
 	}
 	return d.started(ctx, c, b, child, nil)
+}
+
+// starved puts a start that failed for lack of memory down to the sandbox's limit, if it
+// has one: until the program runs the kernel's own memory counts, of mounts for instance.
+func starved(c *Container, err error) error {
+	limit, limited := c.Spec.Resources.Memory.Max.Value()
+	if !limited || !errors.Is(err, syscall.ENOMEM) {
+		return err
+	}
+	return fmt.Errorf("%w: what starting takes counts against memory.max, of %d bytes: set more", err, limit)
 }
 
 // launch has the isolators say how the process is started, as a child of the process

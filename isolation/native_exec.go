@@ -45,6 +45,7 @@ func running(c *Container) (*box, error) {
 
 // execIn is Exec, in a group of the process's own if there is one.
 func (d *nativeDriver) execIn(ctx context.Context, c *Container, p Process, files []*os.File, own *ownGroup) (_ *Exec, err error) {
+	defer func() { err = starved(c, err) }()
 	b, err := running(c)
 	if err != nil {
 		return nil, err

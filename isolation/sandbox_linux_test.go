@@ -452,6 +452,36 @@ func TestOutOfMemory(t *testing.T) {
 	assert.True(t, found, "the kill is told before the exit: %v", seen)
 }
 
+// A start that the sandbox's own limit leaves no memory for says so, and can be tried again
+// under another limit; one that gets as far as the program dies of it (fault 45).
+func TestStartOutOfMemory(t *testing.T) {
+	testutil.CheckLeaks(t)
+	h := open(t)
+	s := spec(t, "tiny", "exit", "0")
+	page := uint64(os.Getpagesize())
+	s.Resources.Memory.Max = cgroups.Bytes(page)
+	if testutil.Emulated() {
+		s.Resources.Memory.Swap = cgroups.Bytes(0)
+	}
+	box := create(t, h, s)
+	err := box.Start(deadline(t))
+	require.ErrorIs(t, err, syscall.ENOMEM)
+	require.ErrorContains(t, err, "memory.max, of "+strconv.FormatUint(page, 10))
+	st, err := box.Check(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, isolation.StateCreated, st.State)
+	assert.Zero(t, st.PIDs)
+
+	_, err = box.Update(deadline(t), cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(512 << 10)}})
+	require.NoError(t, err)
+	require.NoError(t, box.Start(deadline(t)))
+	exit, err := box.Wait(deadline(t))
+	require.NoError(t, err)
+	assert.Equal(t, int(syscall.SIGKILL), exit.Signal)
+	assert.True(t, exit.OOM, "%v", exit)
+	require.NoError(t, box.Destroy(deadline(t)))
+}
+
 func TestDestroyEndsEveryProcess(t *testing.T) {
 	h := open(t)
 	s := spec(t, "forks", "forks")
