@@ -151,7 +151,7 @@ func TestCreateRefusals(t *testing.T) {
 }
 
 // A name that is taken in the last tree undoes what was made in the others, and
-// what took it stays.
+// what took it stays (fault 42).
 func TestCreateTakenInOneTree(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -262,7 +262,7 @@ func v2Controller(tb testing.TB, r *Root, among ...Controller) Controllers {
 }
 
 // A group that has processes passes on no controllers, whether the kernel
-// refuses by itself or would make the child useless.
+// refuses by itself or would make the child useless (fault 41).
 func TestCreateInternalProcess(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	for name, among := range map[string][]Controller{
@@ -307,6 +307,28 @@ func TestAddToInnerGroup(t *testing.T) {
 	assert.Empty(t, procs(t, parent))
 }
 
+// Below threads there are no limits of whole processes, and what was made on the way to
+// that answer goes again (fault 41).
+func TestCreateBelowThreads(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
+	testutil.CheckLeaks(t)
+	r := openRoot(t)
+	want := v2Controller(t, r, ControllerMemory, ControllerIO, ControllerHugeTLB)
+	parent := newGroup(t, r, ControllersOf(ControllerPIDs))
+	threads := parent.Path() + "/threads"
+	require.NoError(t, r.unified.dir.Mkdir(threads, 0o755))
+	t.Cleanup(func() { removeRaw(t, r.unified, threads) })
+	require.NoError(t, r.unified.dir.WriteFile(threads+"/cgroup.type", "threaded"))
+	_, err := r.Create(threads+"/web", want)
+	require.ErrorIs(t, err, syscall.EOPNOTSUPP)
+	for _, h := range r.hierarchies {
+		there, err := h.dir.Has(threads + "/web")
+		require.NoError(t, err)
+		assert.False(t, there, h.dir.Path())
+	}
+}
+
+// A tree that may grow no deeper or larger says which limit that is (fault 41).
 func TestCreateTreeLimits(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -331,7 +353,7 @@ func TestCreateTreeLimits(t *testing.T) {
 }
 
 // A v1 cpuset is usable from the start, also below a group that a foreign tool
-// has left without CPUs, and with clone_children.
+// has left without CPUs, and with clone_children (fault 36).
 func TestCreateCPUSet(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Cgroup1("cpuset"))
 	testutil.CheckLeaks(t)

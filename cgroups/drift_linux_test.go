@@ -101,3 +101,34 @@ func TestUnplugged(t *testing.T) {
 	assert.False(t, unplugged(Change{Old: "", New: here}, "/sys/devices/system/cpu/online"))
 	assert.False(t, unplugged(Change{Old: here, New: here + "," + gone}, "/nonexistent"))
 }
+
+// TestUnplug takes the second CPU of a machine of the matrix away from a group that has
+// no other (fault 36, a CPU is unplugged): nothing of it is somebody's doing, and the
+// group has others as soon as it is given them.
+func TestUnplug(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.Matrix)
+	testutil.CheckLeaks(t)
+	const online = "/sys/devices/system/cpu/cpu1/online"
+	if _, err := os.Stat(online); err != nil {
+		testutil.Skip(t, "hotplug", "%v", err)
+	}
+	c := newGroup(t, openRoot(t), ControllersOf(ControllerCPUSet))
+	want := Resources{CPUSet: CPUSet{CPUs: SetOf(1)}}
+	_, err := c.Update(t.Context(), want)
+	require.NoError(t, err)
+	s := spawn(t, c, "read x")
+	require.NoError(t, os.WriteFile(online, []byte("0"), 0))
+	plug := func() { require.NoError(t, os.WriteFile(online, []byte("1"), 0)) }
+	t.Cleanup(plug)
+
+	drift, err := c.Drift(want)
+	require.NoError(t, err)
+	assert.Empty(t, drift)
+	_, err = c.Update(t.Context(), Resources{CPUSet: CPUSet{CPUs: SetOf(0)}})
+	require.NoError(t, err)
+	require.NoError(t, c.Add(t.Context(), s.Process.Pid))
+	assert.Equal(t, []int{s.Process.Pid}, procs(t, c))
+	plug()
+	_, err = c.Update(t.Context(), want)
+	require.NoError(t, err)
+}

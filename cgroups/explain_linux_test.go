@@ -133,7 +133,8 @@ func TestExplainV1(t *testing.T) {
 	assert.Equal(t, []string{"."}, e.Unseen)
 }
 
-// TestExplainKernel puts a group below one with less of everything.
+// TestExplainKernel puts a group below one with less of everything (fault 35, silently
+// capped).
 func TestExplainKernel(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

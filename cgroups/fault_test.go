@@ -49,6 +49,9 @@ var cgroupfsFaults = []struct {
 	{"frozen from outside", frozenOutside},
 }
 
+// TestFaults has what only a fake can do when it is asked: a tree that is read-only or
+// another's (fault 39), calls that are interrupted or cut short (fault 44), a kernel
+// without device programs (fault 46) and without pressure (fault 47).
 func TestFaults(t *testing.T) {
 	for _, f := range cgroupfsFaults {
 		t.Run(strings.ReplaceAll(f.name, " ", "-"), func(t *testing.T) { onEach(t, f.run) })
@@ -369,7 +372,7 @@ func frozenOutside(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	require.NoError(t, c.Kill(t.Context()))
 }
 
-// TestFaultControllers is about machines that lack something.
+// TestFaultControllers is about machines that lack something (fault 40).
 func TestFaultControllers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		layout cgroupstest.Layout
@@ -393,7 +396,8 @@ func TestFaultControllers(t *testing.T) {
 	}
 }
 
-// TestFaultManyCPUs is about a machine with more CPUs than fit into a page.
+// TestFaultManyCPUs is about a machine with more CPUs than fit into a page, and several
+// nodes of memory (fault 49).
 func TestFaultManyCPUs(t *testing.T) {
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {

@@ -212,6 +212,7 @@ func TestResourcesValues(t *testing.T) {
 	require.True(t, r.Equal(everything()), "merging changes nothing")
 }
 
+// What no kernel keeps as it is written is refused before anything is (fault 43).
 func TestValidateRefuses(t *testing.T) {
 	dev := func(d IODevice) Resources { return Resources{IO: IO{Devices: []IODevice{d}}} }
 	for field, r := range map[string]Resources{

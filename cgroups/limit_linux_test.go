@@ -141,7 +141,7 @@ func memoryUsage(t *testing.T, c *Cgroup) uint64 {
 }
 
 // TestShrinkNeverKills lowers memory.max below what cannot be reclaimed: the
-// same typed error on v1 and v2, nothing changed, nobody killed.
+// same typed error on v1 and v2, nothing changed, nobody killed (fault 33).
 func TestShrinkNeverKills(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

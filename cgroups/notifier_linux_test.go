@@ -223,7 +223,7 @@ func TestTriggerFires(t *testing.T) {
 }
 
 // Without the capability, short windows are refused with the reason, and long
-// ones are taken.
+// ones are taken (fault 47).
 func TestTriggerPrivilege(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.PSI)
 	testutil.CheckLeaks(t)

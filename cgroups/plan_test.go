@@ -87,7 +87,7 @@ func TestBandwidthBetweenNeighbours(t *testing.T) {
 	require.ErrorContains(t, err, "above the parent's")
 }
 
-// TestUpdateErrorSays breaks an update and then its undoing.
+// TestUpdateErrorSays breaks an update and then its undoing (fault 32).
 func TestUpdateErrorSays(t *testing.T) {
 	f := newFake(t, 2)
 	changes, err := planOf(f, Resources{PIDs: PIDs{Max: Count(5)}, CPU: CPU{Weight: WeightOf(7), Max: CPUs(1)}, Memory: Memory{Max: Bytes(1 << 20)}})
@@ -154,9 +154,8 @@ func TestUndoNeverKills(t *testing.T) {
 	require.Equal(t, "33554432", f.files[maxFile])
 }
 
-// TestPlanRefuses is about what only a look at the group shows to be wrong.
 // TestPlanLargePages: what is written is a whole number of pages of 64 KiB, and
-// what the kernel has rounded already is not written again.
+// what the kernel has rounded already is not written again (fault 44).
 func TestPlanLargePages(t *testing.T) {
 	const page, mib = 64 << 10, 1 << 20
 	for version, file := range map[int]string{1: limitV1, 2: maxFile} {
@@ -174,6 +173,7 @@ func TestPlanLargePages(t *testing.T) {
 	}
 }
 
+// TestPlanRefuses is about what only a look at the group shows to be wrong.
 func TestPlanRefuses(t *testing.T) {
 	bare := func(version int, without ...string) *fakeTree {
 		f := newFake(t, version)

@@ -305,7 +305,7 @@ func withinParents(groups []*fakeTree) map[string]bool {
 }
 
 // TestKoordinator1460CPUSetCleared: v2 takes no empty list while the group has
-// processes, neither to clear it nor to undo the first list.
+// processes, neither to clear it nor to undo the first list (fault 36).
 func TestKoordinator1460CPUSetCleared(t *testing.T) {
 	groups := newFamily(t, 2, "p", "p/a")
 	pod, a := groups[0], groups[1]

@@ -135,7 +135,7 @@ func TestRemoveConcurrently(t *testing.T) {
 }
 
 // Whoever removes the group underneath, everything says so; to kill what is gone is
-// a success (fault 28).
+// a success (faults 28 and 37).
 func TestGone(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/caisson-run/caisson/internal/testutil"
@@ -59,6 +60,7 @@ func TestOpenRoot(t *testing.T) {
 	require.NoError(t, r.Close(), "twice")
 }
 
+// The trees are where the caller says, or the error says what is there (fault 39).
 func TestOpenRootElsewhere(t *testing.T) {
 	testutil.Require(t, testutil.Linux)
 	testutil.CheckLeaks(t)
@@ -82,7 +84,7 @@ func TestOpenRootElsewhere(t *testing.T) {
 	assert.Equal(t, usual.Controllers(), r.Controllers())
 }
 
-// A directory inside the unified tree can be the top.
+// A directory inside the unified tree can be the top (fault 39, nested).
 func TestOpenSubtree(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
 	testutil.CheckLeaks(t)
@@ -105,6 +107,40 @@ func TestOpenSubtree(t *testing.T) {
 	require.NoError(t, same.Close())
 	s := spawn(t, c, "read x")
 	assert.Equal(t, []int{s.Process.Pid}, procs(t, c))
+}
+
+// A tree that is mounted read-only is measured, and nothing is made or changed in it
+// (fault 39).
+func TestOpenReadOnly(t *testing.T) {
+	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
+	testutil.CheckLeaks(t)
+	usual := openRoot(t)
+	c := newGroup(t, usual, 0)
+	top, ok := usual.Unified()
+	require.True(t, ok)
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount(top, dir, "", syscall.MS_BIND, ""))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, 0)) })
+	require.NoError(t, syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	r, err := Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+
+	_, err = r.Create(c.Path()+"-other", 0)
+	require.ErrorIs(t, err, syscall.EROFS)
+	var file *FileError
+	require.ErrorAs(t, err, &file)
+	assert.Equal(t, filepath.Join(dir, c.Path()+"-other"), file.Path)
+	same, err := r.Open(c.Path())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, same.Close()) })
+	var s Stats
+	require.NoError(t, same.Stat(&s))
+	require.ErrorIs(t, same.Freeze(t.Context()), syscall.EROFS)
+	if want := supported(t, same, Resources{PIDs: PIDs{Max: Count(5)}}); !want.IsZero() {
+		_, err = same.Update(t.Context(), want)
+		require.ErrorIs(t, err, syscall.EROFS)
+	}
 }
 
 // Where only v1 is mounted, a cgroup2 mount without a path serves. It is the

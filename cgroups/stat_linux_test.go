@@ -282,7 +282,7 @@ func TestStatConcurrent(t *testing.T) {
 	}
 }
 
-// cgroup.pressure hides the files of a group that goes on living.
+// cgroup.pressure hides the files of a group that goes on living (fault 47).
 func TestPressureOff(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.PSI)
 	testutil.CheckLeaks(t)

@@ -191,7 +191,7 @@ func TestScanMemsw(t *testing.T) {
 	}
 }
 
-// What a kernel cannot mean is an error, never a 0.
+// What a kernel cannot mean is an error, never a 0 (fault 48).
 func TestScanRefuses(t *testing.T) {
 	for _, c := range []struct {
 		file statFile

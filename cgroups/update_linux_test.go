@@ -88,7 +88,8 @@ func split(r Resources) (out []Resources) {
 
 // TestUpdateTransitions goes through settings in an order that makes every pair
 // of coupled knobs move both ways. After each, what holds is what was asked for,
-// once more changes nothing, and what is read back changes nothing either.
+// once more changes nothing, and what is read back changes nothing either (faults
+// 34 and 43).
 func TestUpdateTransitions(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -177,7 +178,7 @@ func (f *faultyTree) faulty(write func() error) error {
 }
 
 // TestUpdateFaults lets each write of updates of many knobs fail on the real
-// files and compares all of them with what they held before.
+// files and compares all of them with what they held before (fault 32).
 func TestUpdateFaults(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
@@ -288,7 +289,7 @@ func TestUpdateRefused(t *testing.T) {
 	require.Equal(t, before, knobState(t, c))
 }
 
-// TestUpdateGone updates a group that somebody else removed.
+// TestUpdateGone updates a group that somebody else removed (fault 37).
 func TestUpdateGone(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

@@ -48,7 +48,7 @@ func wantAll(t *testing.T, groups []*Cgroup, wants ...Resources) (all []GroupRes
 
 // TestUpdateAllTransitions takes a parent and two children through settings
 // that no order of single updates gets through on every layout, and lets each
-// write fail on the way.
+// write fail on the way (faults 32 and 35).
 func TestUpdateAllTransitions(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)

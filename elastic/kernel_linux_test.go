@@ -219,7 +219,7 @@ func TestKernelState(t *testing.T) {
 }
 
 // A group that is removed underneath ends its watch, whatever is watched of it,
-// and nothing spins.
+// and nothing spins (fault 37).
 func TestKernelGone(t *testing.T) {
 	testutil.CheckLeaks(t)
 	root := openRoot(t)
@@ -271,7 +271,7 @@ func cpuTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// A group whose pressure is switched off is not gone.
+// A group whose pressure is switched off is not gone (fault 47).
 func TestKernelPressureOff(t *testing.T) {
 	testutil.CheckLeaks(t)
 	testutil.Require(t, testutil.PSI)

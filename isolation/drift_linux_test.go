@@ -122,7 +122,7 @@ func TestDriftReport(t *testing.T) {
 	assert.Equal(t, "80", m.holds())
 }
 
-// TestDriftReapply is a daemon-reload that takes a limit back.
+// TestDriftReapply is a daemon-reload that takes a limit back (fault 38).
 func TestDriftReapply(t *testing.T) {
 	_, m := meddle(t, isolation.DriftReapply)
 	m.watch()

@@ -178,7 +178,7 @@ func foreign(t *testing.T) (stop func()) {
 }
 
 // The limits of a service that somebody else started change through systemd, on
-// v1 too, and outlast a daemon-reload.
+// v1 too, and outlast a daemon-reload (fault 38).
 func TestOpenForeign(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Systemd)
 	testutil.CheckLeaks(t)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestReplace attaches programs to a real group, one in the place of another,
-// and puts the first one back.
+// and puts the first one back (fault 46).
 func TestReplace(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.UnifiedTree)
 	testutil.CheckLeaks(t)

@@ -11,8 +11,8 @@ import (
 )
 
 // faults are those that a node agent meets, by the numbers that tests call them by:
-// of crashes, of the state on disk, of ending processes, of namespaces and networks,
-// and of security.
+// of crashes, of the state on disk, of ending processes, of cgroup files, of namespaces
+// and networks, and of security.
 var faults = map[int]string{
 	1: "killed while creating", 2: "killed while updating", 3: "killed while destroying", 4: "killed while recovering",
 	5: "killed together with what supervises", 6: "networks left behind", 7: "collecting what is alive", 8: "reboot",
@@ -23,6 +23,13 @@ var faults = map[int]string{
 	20: "double-forked", 21: "fork bomb", 22: "frozen", 23: "frozen below by the workload", 24: "stopped and traced",
 	25: "uninterruptible", 26: "zombies and late exits", 27: "groups of the workload", 28: "killed while ending",
 	29: "destroyed twice, at once and while created", 30: "first process gone", 31: "dying groups",
+
+	32: "update that fails half way", 33: "limit below what is in use", 34: "memory and swap in the wrong order",
+	35: "more than the group above", 36: "no CPUs", 37: "group removed underneath", 38: "values that systemd takes back",
+	39: "trees elsewhere, read-only or another's", 40: "controllers absent or elsewhere",
+	41: "processes and threads above groups, full trees", 42: "group there already", 43: "values that the kernel changes",
+	44: "interrupted and short calls, large pages", 45: "out of memory while starting", 46: "device programs",
+	47: "no pressure, or less of it", 48: "garbage in statistics", 49: "many CPUs and nodes",
 
 	50: "thread in the wrong namespace", 51: "interrupted dump", 52: "names and links that collide or vanish",
 	53: "firewall locked, queue there already, module absent", 54: "swapped pin", 55: "no user namespaces",

@@ -82,7 +82,7 @@ func TestSystemdService(t *testing.T) {
 }
 
 // TestSystemdTakesBack has systemd change what we have set in a unit of its own
-// (moby-51446, moby-41233, moby-30121, runc-1605, runc-1917, runc-3180,
+// (fault 38; moby-51446, moby-41233, moby-30121, runc-1605, runc-1917, runc-3180,
 // systemd-25095, systemd-38648, k8s-104289): it is told, and by policy set again.
 func TestSystemdTakesBack(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Systemd)
