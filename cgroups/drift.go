@@ -102,7 +102,11 @@ func (c *Cgroup) onV1(ctl Controller) bool {
 // unplugged reports whether what is missing in a set is missing in the machine:
 // v1 takes it out of all groups, for good.
 func unplugged(change Change, online string) bool {
-	found, err1 := ParseSet(change.Old)
+	var found Set // nothing, if the machine has nothing of it
+	var err1 error
+	if change.Old != "" {
+		found, err1 = ParseSet(change.Old)
+	}
 	wanted, err2 := ParseSet(strings.TrimSpace(change.New))
 	here, err3 := ParseSet(newMachineFile(online).text)
 	if errors.Join(err1, err2, err3) != nil {

@@ -99,6 +99,7 @@ func TestUnplugged(t *testing.T) {
 	assert.False(t, unplugged(Change{Old: gone, New: here}, "/sys/devices/system/cpu/online"), "somebody wrote that")
 	assert.False(t, unplugged(Change{Old: gone, New: here + "," + gone}, "/sys/devices/system/cpu/online"))
 	assert.False(t, unplugged(Change{Old: "", New: here}, "/sys/devices/system/cpu/online"))
+	assert.True(t, unplugged(Change{Old: "", New: gone}, "/sys/devices/system/cpu/online"), "of all that it had the group has nothing")
 	assert.False(t, unplugged(Change{Old: here, New: here + "," + gone}, "/nonexistent"))
 }
 

@@ -3,9 +3,8 @@
 package isolation_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	_ "embed"
+	"compress/bzip2"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,21 +23,23 @@ import (
 	"github.com/caisson-run/caisson/namespaces"
 )
 
-// quotaImage is an empty ext4 of 6 MiB, made by mkfs.ext4 -b 1024 -N 256 -O
-// quota,project,^has_journal,^resize_inode,^64bit,^metadata_csum -E quotatype=prjquota.
+// quotaImages are empty file systems that count projects, compressed: ext4 of 6 MiB, made
+// by mkfs.ext4 -b 1024 -N 256 -O quota,project,^has_journal,^resize_inode,^64bit,^metadata_csum
+// -E quotatype=prjquota, and xfs of 16 MiB, made by mkfs.xfs --unsupported -d agcount=1 -m
+// reflink=0,rmapbt=0,bigtime=0,inobtcount=0,finobt=0 -i sparse=0,nrext64=0.
 //
-//go:embed testdata/prjquota.ext4.gz
-var quotaImage []byte
+//go:embed testdata/prjquota.*.bz2
+var quotaImages embed.FS
 
 // quotaMount is that file system, mounted with or without project quotas.
-func quotaMount(t *testing.T, options string) string {
+func quotaMount(t *testing.T, kind, options string) string {
 	t.Helper()
-	z, err := gzip.NewReader(bytes.NewReader(quotaImage))
+	z, err := quotaImages.Open("testdata/prjquota." + kind + ".bz2")
 	require.NoError(t, err)
 	image, err := os.Create(t.TempDir() + "/image")
 	require.NoError(t, err)
 	defer image.Close()
-	_, err = io.Copy(image, z)
+	_, err = io.Copy(image, bzip2.NewReader(z))
 	require.NoError(t, err)
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -68,8 +69,9 @@ func quotaMount(t *testing.T, options string) string {
 		assert.NoError(t, unix.IoctlSetInt(int(l.Fd()), unix.LOOP_CLR_FD, 0))
 	})
 	dir := t.TempDir()
-	if err := unix.Mount(loop.Name(), dir, "ext4", 0, options); err != nil {
-		testutil.Skip(t, "prjquota", "%v", err) // of this kernel's options
+	if err := unix.Mount(loop.Name(), dir, kind, 0, options); err != nil {
+		lacks := map[string]testutil.Requirement{"ext4": "prjquota", "xfs": "xfs"} // as this kernel was built
+		testutil.Skip(t, lacks[kind], "%v", err)
 	}
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -111,13 +113,19 @@ func leaveProject(path string) error {
 // spec says, also when it is root inside and has all capabilities; and another directory
 // has another number.
 func TestUpperQuota(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) { upperQuota(t, kind) })
+	}
+}
+
+func upperQuota(t *testing.T, kind string) {
 	testutil.Require(t, testutil.Root, testutil.UserNamespaces)
 	testutil.CheckLeaks(t)
 	if !userOverlay(t) {
 		return // Linux 5.11, and quotactl_fd(2) of 5.14
 	}
 	h := open(t)
-	disk := quotaMount(t, "prjquota")
+	disk := quotaMount(t, kind, "prjquota")
 	const size = 2 << 20
 	ids := namespaces.IDMaps{{Inside: 0, Outside: 100000, Count: 1000}}
 	layer := image(t)
@@ -185,7 +193,7 @@ func TestUpperQuota(t *testing.T) {
 	assert.Zero(t, project(t, full.Root.Upper))
 
 	// Where quotas are not enforced, and where there are none.
-	for _, dir := range []string{quotaMount(t, ""), "/dev/shm/" + filepath.Base(disk)} {
+	for _, dir := range []string{quotaMount(t, kind, ""), "/dev/shm/" + filepath.Base(disk)} {
 		s := below
 		s.Root.Upper = dir + "/upper"
 		t.Cleanup(func() { _ = os.RemoveAll("/dev/shm/" + filepath.Base(disk)) })
