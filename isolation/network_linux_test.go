@@ -51,7 +51,7 @@ func childServe(args []string) int {
 // test's own.
 func networked(t *testing.T) (isolation.Config, *namespaces.Handle) {
 	testutil.CheckLeaks(t)
-	testutil.Require(t, testutil.Root, testutil.NetAdmin)
+	testutil.Require(t, testutil.Root, testutil.NetAdmin, testutil.EachKernel)
 	machine := nettest.Machine(t, "192.0.2.1/32") // an address to speak from
 	path := filepath.Join(t.TempDir(), "machine")
 	require.NoError(t, machine.Pin(path))

@@ -32,6 +32,7 @@ const (
 	Delegation     Requirement = "delegation"       // CAISSON_DELEGATED; see [Delegated]
 	Systemd        Requirement = "systemd"          // systemd is init, and has the cgroups
 	Matrix         Requirement = "matrix"           // the kernel matrix of test/vm
+	EachKernel     Requirement = "each-kernel"      // in the matrix, one environment of each kernel: for what the cgroup mode makes no difference to
 	Real           Requirement = "real"             // a machine that is not emulated, for what takes long and is no matter of kernels
 	EndToEnd       Requirement = "e2e"              // CAISSON_E2E, for tests that start other people's daemons
 )

@@ -98,6 +98,9 @@ var absent = []string{
 // offers lists the classes that the tests of this user find.
 func (e environment) offers(user string) []string {
 	list := slices.Concat(always, asUser[user], byMode[e.mode], e.has)
+	if slices.Contains(ends, e.name()) {
+		list = append(list, "each-kernel")
+	}
 	if e.mode == "v2" && user == "user" && !e.kernel.systemd {
 		list = append(list, "delegation")
 	}
