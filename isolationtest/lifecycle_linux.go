@@ -87,7 +87,7 @@ func createRefused(s *stand) {
 		s.noGroup(spec.ID)
 		require.NoError(s, s.host.Destroy(s.ctx(), spec.ID), name)
 	}
-	s.destroyed(s.running(1, s.spec("a", "wait")))
+	s.destroyed(s.create(s.spec("a", "wait")))
 }
 
 // createNoProgram: a program that is not there is an error of whatever starts it.
@@ -142,7 +142,7 @@ func destroyExited(s *stand) {
 	box := s.run(s.spec("a", "exit", "0"))
 	s.ended(box)
 	s.destroyed(box)
-	s.destroyed(s.running(1, s.spec("a", "wait"))) // the id is free
+	s.destroyed(s.create(s.spec("a", "wait"))) // the id is free
 }
 
 // destroying ends a sandbox with a workload, of which n processes are there.
@@ -225,7 +225,7 @@ func destroyHalfMade(s *stand) {
 	}
 	s.absent(idPrefix + "a")
 	s.noGroup(idPrefix + "a")
-	s.destroyed(s.running(1, s.spec("a", "wait")))
+	s.destroyed(s.create(s.spec("a", "wait")))
 }
 
 // checkVanished: somebody else took the sandbox away.

@@ -133,5 +133,5 @@ func recoverVanished(s *stand) {
 	assert.False(s, s.host.Recovered()[0].Adopted, "%s", s.host.Recovered()[0])
 	assert.NoError(s, s.host.Recovered()[0].Err)
 	s.absent(box.ID())
-	s.destroyed(s.running(1, s.spec("a", "wait")))
+	s.destroyed(s.create(s.spec("a", "wait")))
 }

@@ -29,6 +29,11 @@ elif [ "$1" != onroot ]; then
 	mkdir /newroot
 	mount -t tmpfs -o mode=755 root /newroot
 	cp -a bin init modules tests /newroot
+	if [ -d usr ]; then # other people's runtimes and their libraries
+		cp -a usr/bin/. usr/sbin/. /newroot/bin
+		mkdir /newroot/usr && cp -a usr/lib usr/lib64 /newroot/usr
+		ln -s usr/lib usr/lib64 /newroot
+	fi
 	exec switch_root /newroot /init onroot
 fi
 
@@ -37,7 +42,7 @@ if [ "$1" != systemd ]; then
 	mkdir -p proc sys dev tmp run etc newroot mnt
 	chmod 1777 tmp
 	ln -s bin sbin
-	mkdir usr && ln -s ../bin usr/bin
+	mkdir -p usr && ln -s ../bin usr/bin
 	mount -t proc proc /proc
 	mount -t sysfs sysfs /sys
 	mount -t devtmpfs dev /dev

@@ -24,14 +24,14 @@ type machine struct {
 	kernel  kernel
 	tests   []testBinary
 	vmlinuz string
-	base    []byte // the initramfs without the lists of what is offered and to do
-	foreign []byte // and with other people's runtimes
+	base    []byte            // the initramfs without the lists of what is offered and to do
+	foreign map[string][]byte // and other people's runtimes, by cgroup mode
 	qemu    *qemu
 }
 
 // prepare gets all that the kernel's environments need.
 func prepare(ctx context.Context, o options, k kernel, tests []testBinary) (*machine, error) {
-	m := &machine{kernel: k, tests: tests}
+	m := &machine{kernel: k, tests: tests, foreign: make(map[string][]byte)}
 	root, err := fetch(ctx, o.cache, kernelPackages(k))
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (m *machine) fill(ctx context.Context, cache, root string) error {
 	if err != nil {
 		return err
 	}
-	order, err := loadOrder(ctx, root, modules)
+	order, err := loadOrder(ctx, root, slices.Concat(modules, m.kernel.modules))
 	if err != nil {
 		return err
 	}
@@ -141,10 +141,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 		lists.file("tests/list."+user, []byte(todo[user]))
 	}
 	ramdisk := filepath.Join(dir, "initramfs")
-	image := slices.Concat(m.base, lists.bytes())
-	if e.foreign() {
-		image = append(image, m.foreign...)
-	}
+	image := slices.Concat(m.base, lists.bytes(), m.foreign[e.mode])
 	if err := os.WriteFile(ramdisk, image, 0o644); err != nil {
 		return err
 	}

@@ -107,8 +107,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 				return false, fmt.Errorf("kernel %s: %w", k.name, err)
 			}
 		}
-		if m := prepared[k.name]; e.foreign() && m.foreign == nil && slices.ContainsFunc(m.tests, testBinary.needForeign) {
-			if err := m.fillForeign(ctx, o.cache); err != nil {
+		if slices.ContainsFunc(e.tests(tests[k.arch], o.pkgs != ""), testBinary.needForeign) {
+			if err := prepared[k.name].fillForeign(ctx, o.cache, e); err != nil {
 				return false, fmt.Errorf("kernel %s: %w", k.name, err)
 			}
 		}

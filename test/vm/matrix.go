@@ -8,16 +8,17 @@ import "slices"
 type kernel struct {
 	name    string
 	suites  []string
-	arch    string // Debian's name, which is Go's for these
-	systemd bool   // init is the suite's systemd, and only the tests for it run
+	arch    string   // Debian's name, which is Go's for these
+	systemd bool     // init is the suite's systemd, and only the tests for it run
+	modules []string // besides those of all
 }
 
 var (
-	linux510     = kernel{"5.10", []string{"bullseye"}, "amd64", false}
-	linux61      = kernel{"6.1", []string{"bookworm"}, "amd64", false}
-	linux612     = kernel{"6.12", []string{"trixie", "bookworm-backports"}, "amd64", false}
-	linux61arm64 = kernel{"6.1-arm64", []string{"bookworm"}, "arm64", false}
-	systemd61    = kernel{"6.1-systemd", []string{"bookworm"}, "amd64", true}
+	linux510     = kernel{"5.10", []string{"bullseye"}, "amd64", false, nil}
+	linux61      = kernel{"6.1", []string{"bookworm"}, "amd64", false, nil}
+	linux612     = kernel{"6.12", []string{"trixie", "bookworm-backports"}, "amd64", false, []string{"xfs"}}
+	linux61arm64 = kernel{"6.1-arm64", []string{"bookworm"}, "arm64", false, nil}
+	systemd61    = kernel{"6.1-systemd", []string{"bookworm"}, "amd64", true, nil}
 )
 
 // environment is a kernel with a layout of cgroup hierarchies, made by init.sh:
@@ -38,7 +39,7 @@ func (e environment) name() string { return e.kernel.name + "/" + e.mode }
 // Those that take longest come first, so that no machine is left with one of them
 // when the others have ended.
 var matrix = []environment{
-	{linux612, "v2", slices.Concat(since61, since612)},
+	{linux612, "v2", slices.Concat(since61, since612, []string{"runc"})},
 	{linux61, "v1", legacySince61},
 	{linux510, "hybrid", nil},
 	{linux61arm64, "v2", since61},
@@ -46,7 +47,7 @@ var matrix = []environment{
 	{linux61, "hybrid", legacySince61},
 	{systemd61, "v2", slices.Concat([]string{"systemd"}, since61, runtimes)},
 	{linux510, "v2", nil},
-	{systemd61, "hybrid", append([]string{"systemd"}, legacySince61...)},
+	{systemd61, "hybrid", slices.Concat([]string{"systemd", "crun"}, legacySince61)},
 }
 
 // The classes of internal/testutil that each environment offers. A test that
@@ -81,7 +82,7 @@ var (
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
 		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock", "prjquota",
 	}
-	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local"}
+	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local", "xfs"}
 	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock", "prjquota"}
 )
 
@@ -114,14 +115,14 @@ func known(class string) bool {
 	})
 }
 
-// onSystemd are the packages whose tests run where systemd is init; those of
-// foreignTests run nowhere else.
+// onSystemd are the packages whose tests run where systemd is init; those of test/e2e
+// run nowhere else.
 var onSystemd = append([]string{"cgroups/systemd"}, foreignTests...)
 
 // tests are those of all that run on the kernel.
 func (k kernel) tests(all []testBinary) (these []testBinary) {
 	for _, b := range all {
-		if k.systemd && slices.Contains(onSystemd, b.pkg) || !k.systemd && !b.needForeign() {
+		if k.systemd && slices.Contains(onSystemd, b.pkg) || !k.systemd && b.pkg != "test/e2e" {
 			these = append(these, b)
 		}
 	}
@@ -151,8 +152,8 @@ var chosen = map[string][]string{
 	"examples/quickstart":   {"6.1/v1", "6.12/v2"},
 	"internal/testutil":     {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"isolationtest":         {"6.1/v1", "6.12/v2"},
-	"isolation/oci":         {"6.1/v2"},
-	"isolation/ociruntime":  {"6.1-systemd/v2"},
+	"isolation/oci":         {"5.10/hybrid", "6.12/v2"},
+	"isolation/ociruntime":  {"6.1-systemd/hybrid", "6.12/v2"},
 	"isolation/logs":        {"5.10/hybrid", "6.12/v2"},
 	"isolation/runtimespec": {"6.12/v2"},
 	"test/crash":            {"6.12/v2"},
