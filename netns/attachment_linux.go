@@ -145,7 +145,7 @@ func (a *Attachment) find(ctx context.Context) (err error) {
 		if at < 0 {
 			return &OpError{Op: "find", Link: p.name, NS: a.inside.id, Err: noLink{}}
 		}
-		p.insideIndex = links[at].Index
+		p.insideIndex, p.MTU = links[at].Index, links[at].MTU
 		for _, addr := range links[at].Addrs {
 			if !addr.Addr().IsLinkLocalUnicast() || slices.Contains(in.Addrs, addr) {
 				p.addrs = append(p.addrs, addr)

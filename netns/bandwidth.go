@@ -56,8 +56,10 @@ const (
 // Unlimited lifts the limit.
 func Unlimited() Limit { return Limit{state: limitUnlimited} }
 
-// BitsPerSecond limits to a rate, with a burst that suits it: what passes in
-// about 10 ms, between 128 KiB and 16 MiB.
+// BitsPerSecond limits to a rate, with a burst that suits it: what passes in 10 ms, up
+// to 16 MiB. Where that is less than 128 KiB, below some 105 Mbit/s, it is what passes
+// in 4 ms, 16 KiB at least: on such links a burst is what others wait for. See
+// [Attachment.SetBandwidth] for what stands against that.
 func BitsPerSecond(rate uint64) Limit { return Limit{state: limitRate, rate: rate} }
 
 // WithBurst is the limit with a burst of so many bytes, which pass at once after
@@ -84,16 +86,22 @@ func (l Limit) Burst() uint64 {
 	if l.burst != 0 {
 		return l.burst
 	}
-	return min(max(l.rate/8/100, minBurst), maxBurst)
+	bytes := l.rate / 8
+	if burst := bytes / 100; burst >= minBurst {
+		return min(burst, maxBurst)
+	}
+	return max(bytes/250, slowBurst)
 }
 
 // The largest packet is one of 64 KiB that is not segmented yet; the kernel
-// counts the headers of its segments, too.
+// counts the headers of its segments, too. A smaller burst has it segmented before it
+// is queued, which is cheap at the rates that have one; then it has to hold a link's MTU.
 const (
-	minRate  = 64_000
-	maxRate  = 8e12
-	minBurst = 128 << 10
-	maxBurst = 16 << 20
+	minRate   = 64_000
+	maxRate   = 8e12
+	minBurst  = 128 << 10
+	maxBurst  = 16 << 20
+	slowBurst = 16 << 10
 )
 
 // Validate wants 64 kbit/s to 8 Tbit/s, and a burst of 128 KiB to 16 MiB that

@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -146,6 +147,7 @@ func (a *Attachment) configureLink(s *netlink.Handle, p *plug) error {
 			}
 		}
 	}
+	p.MTU = cmp.Or(p.MTU, found.Attrs().MTU)
 	if err := addAddrs(s, p); err != nil {
 		return err
 	}

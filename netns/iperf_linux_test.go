@@ -4,6 +4,7 @@ package netns
 
 import (
 	"encoding/json"
+	"math"
 	"os/exec"
 	"testing"
 	"time"
@@ -53,7 +54,7 @@ func TestIperf3(t *testing.T) {
 	}
 	for want, args := range map[float64][]string{2 * rate: nil, rate: {"-R"}} {
 		got := measure(args...)
-		for try := 0; got < 0.9*want && try < 3; try++ { // a busy machine may be slower, but never faster
+		for try := 0; math.Abs(got-want) > 0.1*want && try < 3; try++ { // a busy machine may be slower, and then catch up
 			got = measure(args...)
 		}
 		assert.InEpsilon(t, want, got, 0.1, "%v", args)

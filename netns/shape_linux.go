@@ -23,7 +23,9 @@ const shapeHandle = 0xca15 << 16
 //
 // Egress is kept by a token bucket (tc-tbf(8)) inside, out of the reach of
 // processes without CAP_NET_ADMIN over the namespace; ingress by one at the
-// machine's end. The priority is set by a filter (tc-bpf(8), in direct-action mode) at
+// machine's end. A burst that shrinks below 128 KiB does so at once only if nothing
+// waits in the queue, see [BitsPerSecond]: what is larger would never leave. The
+// priority is set by a filter (tc-bpf(8), in direct-action mode) at
 // the machine's end of a veth, and inside of other kinds. Errors: [ErrInvalid];
 // [ErrNotSupported] if the kernel has no such queue or filter, the interface has no end
 // on the machine, or a priority would be lost there; [os.ErrExist] if somebody else's queue
@@ -70,7 +72,7 @@ func (a *Attachment) shapeNew(ctx context.Context, p *plug, has Bandwidth) error
 		case end.want.IsZero():
 			end.want = Unlimited()
 		}
-		if err := setLimit(ctx, end.h, end.index, end.name, end.want, end.has.IsZero()); err != nil {
+		if err := setLimit(ctx, end.h, end.index, end.name, p.MTU, end.want, end.has.IsZero()); err != nil {
 			return err
 		}
 	}
@@ -85,12 +87,12 @@ func (a *Attachment) shape(ctx context.Context, p *plug, b Bandwidth) error {
 	var steps []func(ctx context.Context, b Bandwidth) error
 	if !b.Ingress.IsZero() {
 		steps = append(steps, func(ctx context.Context, b Bandwidth) error {
-			return setLimit(ctx, a.network.machine, p.machineIndex, p.machine, b.Ingress, false)
+			return setLimit(ctx, a.network.machine, p.machineIndex, p.machine, p.MTU, b.Ingress, false)
 		})
 	}
 	if !b.Egress.IsZero() {
 		steps = append(steps, func(ctx context.Context, b Bandwidth) error {
-			return setLimit(ctx, a.inside, p.insideIndex, p.name, b.Egress, false)
+			return setLimit(ctx, a.inside, p.insideIndex, p.name, p.MTU, b.Egress, false)
 		})
 	}
 	if !b.Priority.IsZero() {
@@ -153,19 +155,20 @@ func (a *Attachment) bandwidth(ctx context.Context, p *plug) (b Bandwidth, err e
 // what is in it.
 const liftedRate = 8 << 40
 
-// setLimit limits what the link of that index sends; fresh says that it surely has
-// no limit yet.
-func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit, fresh bool) error {
+// setLimit limits what the link of that index sends, whose packets have at most mtu
+// bytes, 0 if that is not much; fresh says that it surely has no limit yet.
+func setLimit(ctx context.Context, h *Handle, index int, name string, mtu int, l Limit, fresh bool) error {
 	_, err := do(ctx, h, "shape", name, func(s *netlink.Handle) (struct{}, error) {
 		attrs := netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT}
 		rate, limited := l.Rate()
+		burst := max(l.Burst(), uint64(mtu+frameSize))
 		if !limited {
-			rate = liftedRate
+			rate, burst = liftedRate, minBurst
 		}
 		bytes := rate / 8
-		queue := bytes/20 + l.Burst() // what passes in 50 ms, and the burst
+		queue := bytes/20 + max(burst, minBurst) // what passes in 50 ms, and a burst
 		tbf := &netlink.Tbf{
-			QdiscAttrs: attrs, Rate: bytes, Buffer: ticks(l.Burst(), bytes),
+			QdiscAttrs: attrs, Rate: bytes, Buffer: ticks(burst, bytes),
 			Limit: uint32(min(max(queue, 64<<10), 1<<30)),
 		}
 		if fresh {
@@ -178,7 +181,7 @@ func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit, f
 		}
 		// Changed in place if it is there: created only where the link has no
 		// queue but the kernel's default one.
-		err := s.QdiscChange(tbf)
+		err := changeQueue(h, s, tbf, burst)
 		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EEXIST) {
 			return struct{}{}, err
 		}
@@ -192,6 +195,50 @@ func setLimit(ctx context.Context, h *Handle, index int, name string, l Limit, f
 	})
 	return err
 }
+
+// frameSize is what a packet has besides, and more.
+const frameSize = 64
+
+// changeQueue changes the queue of a link in place. Where its burst shrinks, what
+// waits in it already may be larger than the new one, and would wait for ever; what
+// comes from then on is not. So the burst stays as large as that needs until a change
+// finds the queue empty.
+func changeQueue(h *Handle, s *netlink.Handle, tbf *netlink.Tbf, burst uint64) error {
+	least := burst
+	if burst < minBurst {
+		q, err := rootQueue(s, tbf.LinkIndex)
+		if err != nil {
+			return err
+		}
+		if was, ours := q.(*netlink.Tbf); ours && was.Handle == shapeHandle {
+			least = max(burst, min(burstOf(was)+1, minBurst)) // it is rounded
+		}
+	}
+	small, large := tbf.Buffer, ticks(least, tbf.Rate)
+	tbf.Buffer = large
+	if err := s.QdiscChange(tbf); err != nil || small == large {
+		return err
+	}
+	waits := func() (bool, error) {
+		c, err := h.direct.Qdisc(tbf.LinkIndex, shapeHandle)
+		return c.Backlog > 0, err
+	}
+	if some, err := waits(); some || err != nil {
+		return err
+	}
+	tbf.Buffer = small
+	if err := s.QdiscChange(tbf); err != nil {
+		return err
+	}
+	if some, err := waits(); !some || err != nil {
+		return err
+	}
+	tbf.Buffer = large // something came before the small one
+	return s.QdiscChange(tbf)
+}
+
+// burstOf is the burst in bytes, which the kernel keeps as a time.
+func burstOf(tbf *netlink.Tbf) uint64 { return (uint64(tbf.Buffer)*64*tbf.Rate + 1e9/2) / 1e9 }
 
 // foreignQueue is an error if the link has a root queue that somebody chose.
 func foreignQueue(s *netlink.Handle, index int) error {
@@ -228,11 +275,11 @@ func limitOf(ctx context.Context, h *Handle, index int, name string) (Limit, err
 			return Unlimited(), nil
 		}
 		l := BitsPerSecond(tbf.Rate * 8)
-		// The kernel keeps the burst as a time: back to bytes, and exact for the
-		// one that the rate suggests.
-		burst := (uint64(tbf.Buffer)*64*tbf.Rate + 1e9/2) / 1e9
-		if d := int64(burst) - int64(l.Burst()); d < -int64(tbf.Rate/1e7)-1 || d > int64(tbf.Rate/1e7)+1 {
-			l = l.WithBurst(burst)
+		// Exact for the burst that the rate suggests; what is below those that can be
+		// asked for stands for it.
+		burst, rounded := burstOf(tbf), tbf.Rate/1e7+1
+		if burst+rounded >= minBurst && (burst > l.Burst()+rounded || burst+rounded < l.Burst()) {
+			l = l.WithBurst(max(burst, minBurst))
 		}
 		return l, nil
 	})

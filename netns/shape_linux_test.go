@@ -200,6 +200,17 @@ func TestSetBandwidth(t *testing.T) {
 			}
 		}
 	}
+	// A burst becomes small on a slow link, and is none when the limit is lifted.
+	for _, c := range []struct {
+		l     Limit
+		burst uint64
+	}{{BitsPerSecond(1e9), 1_250_000}, {BitsPerSecond(40e6), 20_000}, {BitsPerSecond(1e6), slowBurst}, {BitsPerSecond(100e6), 50_000}} {
+		require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: c.l}))
+		q, err := rootQueue(a.Inside().socket, a.plugs[0].insideIndex)
+		require.NoError(t, err)
+		assert.InEpsilon(t, c.burst, burstOf(q.(*netlink.Tbf)), 0.01, c.l)
+	}
+	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: Unlimited()}))
 	var q Queue
 	require.NoError(t, a.Inside().Queue("eth0", &q), "one that was lifted")
 	assert.ErrorIs(t, a.Inside().Queue("eth9", &q), os.ErrNotExist)

@@ -85,11 +85,11 @@ func (c Class) htb(index int, parent uint32, link Limit) *netlink.HtbClass {
 		ceil, _ = link.Rate()
 	}
 	ceil = max(ceil, rate)
-	burst := c.Rate.Burst()
+	burst := max(c.Rate.Burst(), minBurst)
 	return &netlink.HtbClass{
 		ClassAttrs: netlink.ClassAttrs{LinkIndex: index, Parent: parent, Handle: netlink.MakeHandle(shapeHandle>>16, c.ID)},
 		Rate:       rate / 8, Ceil: ceil / 8,
-		Buffer: ticks(burst, rate/8), Cbuffer: ticks(max(burst, minBurst), ceil/8),
+		Buffer: ticks(burst, rate/8), Cbuffer: ticks(burst, ceil/8),
 		Quantum: quantum, Prio: uint32(c.Priority),
 	}
 }

@@ -149,7 +149,9 @@ func TestLimits(t *testing.T) {
 		assert.ErrorIs(t, err, ErrInvalid, bad)
 		assert.Zero(t, got)
 	}
-	assert.Equal(t, uint64(minBurst), BitsPerSecond(1e6).Burst())
+	for rate, burst := range map[uint64]uint64{1e6: 16 << 10, 32e6: 16 << 10, 40e6: 20_000, 100e6: 50_000, 104e6: 52_000, 105e6: 131_250} {
+		assert.Equal(t, burst, BitsPerSecond(rate).Burst(), "%d", rate)
+	}
 	assert.Equal(t, uint64(1250000), BitsPerSecond(1e9).Burst())
 	assert.ErrorIs(t, Limit{}.WithBurst(1<<20).Validate(), ErrInvalid)
 	b := Bandwidth{Egress: BitsPerSecond(1e6)}.Merge(Bandwidth{Ingress: Unlimited()})

@@ -179,7 +179,7 @@ func (p *prepared) shape(ctx context.Context, machine *Handle) error {
 		if end.limit.IsZero() {
 			continue
 		}
-		if err := setLimit(ctx, end.h, end.index, warmName, end.limit, true); err != nil {
+		if err := setLimit(ctx, end.h, end.index, warmName, p.like.mtu, end.limit, true); err != nil {
 			return err
 		}
 	}
