@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Uplink puts a service and a batch job that sends all it can behind one slow link, and
-// measures what that does to the service: three ways, in turn, several rounds, medians.
+// measures what that does to the service: six ways, in turn, several rounds, medians.
 //
 //	alone        the service has the link to itself
 //	unprotected  the batch job beside it
 //	queue        the batch job as best effort, under elastic.NetworkGuard, which goes by
 //	             what waits and is dropped in the link's queue
 //	rate         the same, and the guard knows what the link can carry
+//	class        no guard, but packets have the priorities of their sandboxes' classes
+//	class+rate   both
 //
 // The link and the machine with it are made for this, of network namespaces; nothing
-// leaves them. The link is a pair of veths with a token bucket, whose queue holds 100 ms.
+// leaves them. The link is a pair of veths with a token bucket, whose queue is what the
+// kernel gives to hardware, pfifo_fast, with 100 ms in each of its bands.
 // The load is open: a request is sent when it is due, and its latency counts from then.
 //
 // It needs root.
@@ -85,7 +88,7 @@ func uplink(ctx context.Context, o options) (err error) {
 				return fmt.Errorf("%s: %w", w, err)
 			}
 			results[w] = append(results[w], r)
-			fmt.Printf("round %d  %-12s p50 %7.2f  p99 %7.2f ms, %d answers  batch %.1f Mbit/s, service %.1f\n",
+			fmt.Printf("round %d  %-11s p50 %7.2f  p99 %7.2f ms, %d answers  batch %.1f Mbit/s, service %.1f\n",
 				round+1, w, r.p50, r.p99, r.answers, r.batch, r.service)
 		}
 	}

@@ -37,12 +37,21 @@ func wire(machine, outside *namespaces.Handle, rate uint64) error {
 		if err := up(bridgeName, gateway); err != nil {
 			return err
 		}
-		const tick, burst = 64e-9, 32 << 10 // of the kernel's clock for queues; a few large packets
+		const tick, burst = 64e-9, 32 << 10 // of the kernel's clock for queues; what is larger is segmented
+		const packet = 1514
 		bytes := rate / 8
+		if err := netlink.LinkSetTxQLen(veth, int(bytes/10/packet)); err != nil {
+			return err
+		}
 		err := netlink.QdiscAdd(&netlink.Tbf{
 			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: veth.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
 			Rate:       bytes, Limit: uint32(bytes / 10), Buffer: uint32(burst / float64(bytes) / tick),
 		})
+		if err != nil {
+			return err
+		}
+		err = netlink.QdiscAdd(&netlink.GenericQdisc{QdiscType: "pfifo_fast", QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: veth.Index, Handle: netlink.MakeHandle(2, 0), Parent: netlink.MakeHandle(1, 1)}})
 		if err != nil {
 			return err
 		}

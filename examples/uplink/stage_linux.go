@@ -20,7 +20,10 @@ import (
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
+	"github.com/caisson-run/caisson/netns/nft"
 )
+
+const scope = "uplink"
 
 // way is how the batch job is treated.
 type way string
@@ -30,9 +33,14 @@ const (
 	unprotected way = "unprotected"
 	byQueue     way = "queue"
 	byRate      way = "rate"
+	byClass     way = "class"
+	byBoth      way = "class+rate"
 )
 
-var ways = []way{alone, unprotected, byQueue, byRate}
+var ways = []way{alone, unprotected, byQueue, byRate, byClass, byBoth}
+
+// ranked reports whether packets go by class.
+func (w way) ranked() bool { return w == byClass || w == byBoth }
 
 // outcome is one phase: latencies in milliseconds, traffic in Mbit/s.
 type outcome struct {
@@ -45,6 +53,7 @@ type stage struct {
 	o                options
 	dir              string
 	machine, outside *namespaces.Handle
+	firewall         *nft.Firewall
 	host             *isolation.Host
 	service          *isolation.Sandbox
 	sink             net.Listener
@@ -74,7 +83,11 @@ func open(ctx context.Context, o options) (s *stage, err error) {
 		return s, err
 	}
 	o.config.NetworkNamespace = path
-	o.config.Network = netns.Config{Pins: filepath.Join(s.dir, "pins")}
+	// The machine forwards, so the firewall has to set priorities again.
+	if s.firewall, err = nft.Open(ctx, nft.Config{Scope: scope, Machine: s.machine}); err != nil {
+		return s, err
+	}
+	o.config.Network = netns.Config{Scope: scope, Pins: filepath.Join(s.dir, "pins"), Firewall: s.firewall}
 	o.config.Uplink = isolation.Uplink{Link: linkName}
 	if s.host, err = isolation.Open(ctx, o.config); err != nil {
 		return s, err
@@ -82,7 +95,7 @@ func open(ctx context.Context, o options) (s *stage, err error) {
 	if err = s.receive(); err != nil {
 		return s, err
 	}
-	s.service, err = s.start(ctx, "service", elastic.LatencyCritical, "10.7.0.2/24", serveCommand)
+	s.service, err = s.start(ctx, "service", elastic.LatencyCritical, netns.Bandwidth{}, "10.7.0.2/24", serveCommand)
 	return s, err
 }
 
@@ -93,6 +106,9 @@ func (s *stage) close(ctx context.Context) error {
 			errs = append(errs, sb.Destroy(ctx))
 		}
 		errs = append(errs, s.host.Remove(ctx), s.host.Close())
+	}
+	if s.firewall != nil {
+		errs = append(errs, s.firewall.Close())
 	}
 	if s.sink != nil {
 		errs = append(errs, s.sink.Close())
@@ -134,7 +150,7 @@ func (s *stage) receive() error {
 
 // start starts a sandbox that runs one of this program's commands, and waits until it
 // is ready.
-func (s *stage) start(ctx context.Context, id string, class elastic.Class, addr string, args ...string) (*isolation.Sandbox, error) {
+func (s *stage) start(ctx context.Context, id string, class elastic.Class, b netns.Bandwidth, addr string, args ...string) (*isolation.Sandbox, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -142,7 +158,7 @@ func (s *stage) start(ctx context.Context, id string, class elastic.Class, addr 
 	sb, err := s.host.Create(ctx, isolation.Spec{
 		ID: id, Class: class, Process: isolation.Process{Args: append([]string{self}, args...)},
 		Network: netns.Spec{Mode: netns.ModeNew, Interfaces: []netns.Interface{{
-			Kind: netns.Veth, Bridge: bridgeName,
+			Kind: netns.Veth, Bridge: bridgeName, Bandwidth: b,
 			Addrs: []netip.Prefix{netip.MustParsePrefix(addr)}, Gateways: []netip.Addr{netip.MustParsePrefix(gateway).Addr()},
 		}}},
 	})
@@ -168,18 +184,25 @@ func (s *stage) start(ctx context.Context, id string, class elastic.Class, addr 
 // measure plays one way.
 func (s *stage) measure(ctx context.Context, w way) (r outcome, err error) {
 	s.hangUp()
+	own, ranks := netns.DefaultPriority(), netns.Bandwidth{Priority: netns.DefaultPriority()}
+	if n, ok := elastic.LatencyCritical.NetworkPriority(); ok && w.ranked() {
+		own, ranks = netns.PriorityOf(n), netns.Bandwidth{} // and the job's is that of its class
+	}
+	if err := s.service.UpdateNetwork(ctx, "", netns.Bandwidth{Priority: own}); err != nil {
+		return r, err
+	}
 	job := (*isolation.Sandbox)(nil)
 	if w != alone {
 		class := elastic.BestEffort
 		if w == unprotected {
 			class = elastic.Standard
 		}
-		if job, err = s.start(ctx, "job", class, "10.7.0.3/24", sendCommand, sinkAddr); err != nil {
+		if job, err = s.start(ctx, "job", class, ranks, "10.7.0.3/24", sendCommand, sinkAddr); err != nil {
 			return r, err
 		}
 		defer func() { err = errors.Join(err, job.Destroy(context.WithoutCancel(ctx))) }()
 	}
-	if w == byQueue || w == byRate {
+	if w == byQueue || w == byRate || w == byBoth {
 		stop, err := s.guard(ctx, w)
 		if err != nil {
 			return r, err
@@ -220,7 +243,7 @@ func (s *stage) measure(ctx context.Context, w way) (r outcome, err error) {
 // guard runs the controller until stop is called.
 func (s *stage) guard(ctx context.Context, w way) (stop func() error, err error) {
 	p := &elastic.NetworkGuard{}
-	if w == byRate {
+	if w != byQueue {
 		p.Egress = float64(s.o.rate)
 	}
 	cfg := elastic.Config{Policies: []elastic.Policy{p}}
