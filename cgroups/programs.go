@@ -8,13 +8,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caisson-run/caisson/internal/bpf"
 	"github.com/caisson-run/caisson/internal/devfilter"
 )
 
 // programs shows a group's BPF device programs as the file [devicesBPF]. It
 // holds each program that it has shown, so that it can be attached again.
 type programs struct {
-	seen []*devfilter.Program
+	seen []*bpf.Program
 }
 
 func (p *programs) close() {
@@ -24,7 +25,7 @@ func (p *programs) close() {
 }
 
 func (p *programs) read(n *node) (string, error) {
-	found, err := devfilter.Attached(n.dir.FD())
+	found, err := bpf.Attached(bpf.CgroupDevice, n.dir.FD())
 	if err != nil {
 		return "", p.failed("read", n, "", err)
 	}
@@ -39,17 +40,17 @@ func (p *programs) read(n *node) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-func programLine(f *devfilter.Program) string {
+func programLine(f *bpf.Program) string {
 	return fmt.Sprintf("%s%d %s", programPrefix, f.ID, f.Name)
 }
 
 func (p *programs) write(n *node, data string) error {
-	var to []*devfilter.Program
+	var to []*bpf.Program
 	switch {
 	case data == wordAll:
 	case strings.HasPrefix(data, programPrefix):
 		for line := range strings.SplitSeq(data, "\n") {
-			i := slices.IndexFunc(p.seen, func(f *devfilter.Program) bool { return programLine(f) == line })
+			i := slices.IndexFunc(p.seen, func(f *bpf.Program) bool { return programLine(f) == line })
 			if i < 0 {
 				// Freed with its last descriptor or group.
 				return p.failed("write", n, data, errors.New("the program is not there any more"))
@@ -68,7 +69,7 @@ func (p *programs) write(n *node, data string) error {
 		defer f.Close()
 		to = append(to, f)
 	}
-	return p.failed("write", n, data, devfilter.Replace(n.dir.FD(), to...))
+	return p.failed("write", n, data, bpf.Replace(bpf.CgroupDevice, n.dir.FD(), to...))
 }
 
 func (p *programs) failed(op string, n *node, data string, err error) error {

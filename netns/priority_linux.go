@@ -121,7 +121,7 @@ func setPriority(ctx context.Context, h *Handle, index int, name string, hook ui
 			return struct{}{}, noPrograms(err)
 		}
 		defer prog.Close()
-		filter.Fd = prog.Int()
+		filter.Fd = prog.FD()
 		clsact := &netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
 		if err := s.QdiscAdd(clsact); err != nil && !errors.Is(err, syscall.EEXIST) {

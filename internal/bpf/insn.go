@@ -38,5 +38,6 @@ type Type uint8
 // The types of programs that there are here.
 const (
 	CgroupDevice Type = iota // which devices a group may use
+	CgroupEgress             // of packets that a group sends
 	Filter                   // of packets, for tc-bpf(8) in direct-action mode
 )

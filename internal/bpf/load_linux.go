@@ -26,9 +26,9 @@ func raw(cmd int, attr *[256]byte, size uintptr) (int, error) {
 	}
 }
 
-// Call copies what attr points to into a long attribute, does the call and
+// call copies what attr points to into a long attribute, does the call and
 // copies it back.
-func Call[T any](cmd int, what string, attr *T) (int, error) {
+func call[T any](cmd int, what string, attr *T) (int, error) {
 	long := new([256]byte)
 	size := unsafe.Sizeof(*attr)
 	short := unsafe.Slice((*byte)(unsafe.Pointer(attr)), size)
@@ -41,17 +41,51 @@ func Call[T any](cmd int, what string, attr *T) (int, error) {
 	return r, nil
 }
 
+// Program is a loaded program. Close frees the descriptor; what is attached
+// stays attached.
+type Program struct {
+	fd   *sys.FD
+	ID   uint32 // of one that was found
+	Name string
+}
+
+// FD is the program's descriptor, which stays the program's.
+func (p *Program) FD() int { return p.fd.Int() }
+
+// Close frees the descriptor. Closing twice is nil.
+func (p *Program) Close() error { return p.fd.Close() }
+
+// kind is the kernel's number for the type.
+func (t Type) kind() uint32 {
+	switch t {
+	case CgroupDevice:
+		return unix.BPF_PROG_TYPE_CGROUP_DEVICE
+	case CgroupEgress:
+		return unix.BPF_PROG_TYPE_CGROUP_SKB
+	case Filter:
+	}
+	return unix.BPF_PROG_TYPE_SCHED_CLS
+}
+
+// attachment is what programs of the type are attached to a group as.
+func (t Type) attachment() uint32 {
+	switch t {
+	case CgroupDevice:
+		return unix.BPF_CGROUP_DEVICE
+	case CgroupEgress:
+		return unix.BPF_CGROUP_INET_EGRESS
+	case Filter:
+	}
+	return 0
+}
+
 // Load gives a program to the kernel, under a name of 15 bytes at most.
-func Load(t Type, name string, insns []byte) (*sys.FD, error) {
+func Load(t Type, name string, insns []byte) (*Program, error) {
 	license := []byte("Apache-2.0\x00")
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	pin.Pin(&insns[0])
 	pin.Pin(&license[0])
-	kind, attach := uint32(unix.BPF_PROG_TYPE_SCHED_CLS), uint32(0)
-	if t == CgroupDevice {
-		kind, attach = unix.BPF_PROG_TYPE_CGROUP_DEVICE, unix.BPF_CGROUP_DEVICE
-	}
 	attr := struct {
 		progType, insnCount   uint32
 		insns, license        uint64
@@ -61,15 +95,15 @@ func Load(t Type, name string, insns []byte) (*sys.FD, error) {
 		name                  [16]byte
 		ifindex, expectAttach uint32
 	}{
-		progType: kind, insnCount: uint32(len(insns) / InsnSize),
-		insns: address(&insns[0]), license: address(&license[0]), expectAttach: attach,
+		progType: t.kind(), insnCount: uint32(len(insns) / InsnSize),
+		insns: address(&insns[0]), license: address(&license[0]), expectAttach: t.attachment(),
 	}
 	copy(attr.name[:15], name)
-	fd, err := Call(unix.BPF_PROG_LOAD, "PROG_LOAD", &attr)
+	fd, err := call(unix.BPF_PROG_LOAD, "PROG_LOAD", &attr)
 	if err != nil {
 		return nil, err
 	}
-	return sys.NewFD(fd), nil
+	return &Program{fd: sys.NewFD(fd), Name: name}, nil
 }
 
 func address(b *byte) uint64 { return uint64(uintptr(unsafe.Pointer(b))) }

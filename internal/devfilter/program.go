@@ -41,6 +41,11 @@ func Name(rules []Rule) string {
 	return "cais_" + strings.ToLower(base32.StdEncoding.EncodeToString(h[:])[:10])
 }
 
+// Load gives the rules to the kernel, under their name.
+func Load(rules []Rule) (*bpf.Program, error) {
+	return bpf.Load(bpf.CgroupDevice, Name(rules), Assemble(rules))
+}
+
 // Assemble is the program that allows what one of the rules allows and denies
 // the rest.
 func Assemble(rules []Rule) []byte {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/caisson-run/caisson/internal/bpf"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/require"
 )
@@ -33,7 +34,7 @@ func TestReplace(t *testing.T) {
 	fd := int(dir.Fd())
 
 	names := func() (names []string) {
-		found, err := Attached(fd)
+		found, err := bpf.Attached(bpf.CgroupDevice, fd)
 		require.NoError(t, err)
 		defer found.Close()
 		for _, p := range found.Programs {
@@ -42,7 +43,7 @@ func TestReplace(t *testing.T) {
 		return names
 	}
 	require.Empty(t, names())
-	load := func(rules ...Rule) *Program {
+	load := func(rules ...Rule) *bpf.Program {
 		p, err := Load(rules)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, p.Close()) })
@@ -50,18 +51,18 @@ func TestReplace(t *testing.T) {
 	}
 	first, second := load(), load(Rule{Major: 1, Minor: 3, Read: true}, Rule{Block: true, AnyMajor: true, AnyMinor: true, Mknod: true})
 	for range 100 { // the kernel attaches at most 64
-		require.NoError(t, Replace(fd, first))
+		require.NoError(t, bpf.Replace(bpf.CgroupDevice, fd, first))
 		require.Equal(t, []string{first.Name}, names())
-		require.NoError(t, Replace(fd, second))
+		require.NoError(t, bpf.Replace(bpf.CgroupDevice, fd, second))
 		require.Equal(t, []string{second.Name}, names())
 	}
-	found, err := Attached(fd)
+	found, err := bpf.Attached(bpf.CgroupDevice, fd)
 	require.NoError(t, err)
-	require.NoError(t, Replace(fd, first, load(Rule{Major: 9, Write: true})))
+	require.NoError(t, bpf.Replace(bpf.CgroupDevice, fd, first, load(Rule{Major: 9, Write: true})))
 	require.Len(t, names(), 2)
-	require.NoError(t, Replace(fd, found.Programs...))
+	require.NoError(t, bpf.Replace(bpf.CgroupDevice, fd, found.Programs...))
 	require.Equal(t, []string{second.Name}, names(), "a program that was found is attached again")
 	found.Close()
-	require.NoError(t, Replace(fd))
+	require.NoError(t, bpf.Replace(bpf.CgroupDevice, fd))
 	require.Empty(t, names())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package devfilter
+package bpf
 
 import (
 	"bytes"
@@ -8,31 +8,9 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/caisson-run/caisson/internal/bpf"
 	"github.com/caisson-run/caisson/internal/sys"
 	"golang.org/x/sys/unix"
 )
-
-// Program is a loaded program. Close frees the descriptor; what is attached
-// stays attached.
-type Program struct {
-	fd   *sys.FD
-	ID   uint32
-	Name string
-}
-
-// Close frees the descriptor. Closing twice is nil.
-func (p *Program) Close() error { return p.fd.Close() }
-
-// Load gives the rules to the kernel, under their name.
-func Load(rules []Rule) (*Program, error) {
-	name := Name(rules)
-	fd, err := bpf.Load(bpf.CgroupDevice, name, Assemble(rules))
-	if err != nil {
-		return nil, err
-	}
-	return &Program{fd: fd, Name: name}, nil
-}
 
 // Filters are the programs that were found attached to a group.
 type Filters struct {
@@ -47,8 +25,8 @@ func (f *Filters) Close() {
 	}
 }
 
-// Attached finds the programs attached to the group whose directory is dir.
-func Attached(dir int) (_ *Filters, err error) {
+// Attached finds the programs of the type attached to the group whose directory is dir.
+func Attached(t Type, dir int) (_ *Filters, err error) {
 	var ids [64]uint32 // BPF_CGROUP_MAX_PROGS
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -58,10 +36,10 @@ func Attached(dir int) (_ *Filters, err error) {
 		ids                                         uint64
 		count, _                                    uint32
 	}{
-		target: uint32(dir), attachType: unix.BPF_CGROUP_DEVICE,
+		target: uint32(dir), attachType: t.attachment(),
 		ids: uint64(uintptr(unsafe.Pointer(&ids))), count: uint32(len(ids)),
 	}
-	if _, err := bpf.Call(unix.BPF_PROG_QUERY, "PROG_QUERY", &attr); err != nil {
+	if _, err := call(unix.BPF_PROG_QUERY, "PROG_QUERY", &attr); err != nil {
 		return nil, err
 	}
 	found := &Filters{flags: attr.attachFlags}
@@ -85,7 +63,7 @@ func Attached(dir int) (_ *Filters, err error) {
 
 func byID(id uint32) (*Program, error) {
 	get := struct{ id, next, flags uint32 }{id: id}
-	fd, err := bpf.Call(unix.BPF_PROG_GET_FD_BY_ID, "PROG_GET_FD_BY_ID", &get)
+	fd, err := call(unix.BPF_PROG_GET_FD_BY_ID, "PROG_GET_FD_BY_ID", &get)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +76,7 @@ func byID(id uint32) (*Program, error) {
 		fd, length uint32
 		info       uint64
 	}{uint32(fd), uint32(len(info)), uint64(uintptr(unsafe.Pointer(&info)))}
-	if _, err := bpf.Call(unix.BPF_OBJ_GET_INFO_BY_FD, "OBJ_GET_INFO_BY_FD", &attr); err != nil {
+	if _, err := call(unix.BPF_OBJ_GET_INFO_BY_FD, "OBJ_GET_INFO_BY_FD", &attr); err != nil {
 		_ = p.Close()
 		return nil, err
 	}
@@ -109,10 +87,24 @@ func byID(id uint32) (*Program, error) {
 
 type attachment struct{ target, prog, attachType, flags, replace uint32 }
 
+// Add attaches p to the group besides those of its type that are attached already.
+func Add(t Type, dir int, p *Program) error {
+	attr := attachment{target: uint32(dir), prog: uint32(p.fd.Int()), attachType: t.attachment(), flags: unix.BPF_F_ALLOW_MULTI}
+	_, err := call(unix.BPF_PROG_ATTACH, "PROG_ATTACH", &attr)
+	return err
+}
+
+// Remove detaches p from the group. The error is ENOENT if it was not attached.
+func Remove(t Type, dir int, p *Program) error {
+	attr := attachment{target: uint32(dir), prog: uint32(p.fd.Int()), attachType: t.attachment()}
+	_, err := call(unix.BPF_PROG_DETACH, "PROG_DETACH", &attr)
+	return err
+}
+
 // Replace makes to, in order, the programs of the group in the place of those
-// that are attached now.
-func Replace(dir int, to ...*Program) error {
-	now, err := Attached(dir)
+// of the type that are attached now.
+func Replace(t Type, dir int, to ...*Program) error {
+	now, err := Attached(t, dir)
 	if err != nil {
 		return err
 	}
@@ -121,17 +113,17 @@ func Replace(dir int, to ...*Program) error {
 	if len(now.Programs) > 0 {
 		flags = now.flags // others are refused while something is attached
 	}
-	attr := attachment{target: uint32(dir), attachType: unix.BPF_CGROUP_DEVICE}
+	attr := attachment{target: uint32(dir), attachType: t.attachment()}
 	if len(to) == 1 && len(now.Programs) == 1 && flags&unix.BPF_F_ALLOW_MULTI != 0 {
 		attr.prog, attr.flags = uint32(to[0].fd.Int()), flags|unix.BPF_F_REPLACE
 		attr.replace = uint32(now.Programs[0].fd.Int())
-		_, err := bpf.Call(unix.BPF_PROG_ATTACH, "PROG_ATTACH", &attr)
+		_, err := call(unix.BPF_PROG_ATTACH, "PROG_ATTACH", &attr)
 		return err
 	}
 	// New ones first: until the old ones are gone both have to allow.
 	for _, p := range to {
 		attr.prog, attr.flags = uint32(p.fd.Int()), flags
-		if _, err := bpf.Call(unix.BPF_PROG_ATTACH, "PROG_ATTACH", &attr); err != nil {
+		if _, err := call(unix.BPF_PROG_ATTACH, "PROG_ATTACH", &attr); err != nil {
 			return err
 		}
 	}
@@ -139,8 +131,7 @@ func Replace(dir int, to ...*Program) error {
 		return nil // there was room for one, which the new one has
 	}
 	for _, p := range now.Programs {
-		attr.prog, attr.flags = uint32(p.fd.Int()), 0
-		if _, err := bpf.Call(unix.BPF_PROG_DETACH, "PROG_DETACH", &attr); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := Remove(t, dir, p); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}
