@@ -88,7 +88,8 @@ func (c Class) OOMScoreAdj() int {
 // NetworkPriority is the priority of what sandboxes of the class send, and whether they
 // get one: interactive work goes before standard work, which keeps the kernel's default,
 // and bulk after it (TC_PRIO_INTERACTIVE and TC_PRIO_BULK of linux/pkt_sched.h). It counts
-// where a queue looks at it.
+// where a queue looks at it. Sandboxes with a network of their own have it at their
+// interfaces, the others by their groups.
 func (c Class) NetworkPriority() (n uint8, ok bool) {
 	switch c {
 	case LatencyCritical:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/netns"
 )
 
 // cgroupIsolator owns the sandbox's group: it is prepared first and cleaned up
@@ -74,7 +75,26 @@ func (i *cgroupIsolator) settle(ctx context.Context, c *Container, g *cgroups.Cg
 	if class := c.Spec.Class; class.Together() {
 		return i.parent.missing[class], nil
 	}
-	return rank(ctx, g, c.Spec.Class, c.Spec.Resources)
+	missing, err = rank(ctx, g, c.Spec.Class, c.Spec.Resources)
+	if err != nil || c.Spec.Network.Mode == netns.ModeNew { // its interfaces have a priority
+		return missing, err
+	}
+	lacks, err := rankEgress(g, c.Spec.Class)
+	return append(missing, lacks...), err
+}
+
+// rankEgress gives what a group sends the priority of a class. It returns what the
+// machine does not have, or does not let this process have.
+func rankEgress(g *cgroups.Cgroup, class elastic.Class) (missing []string, err error) {
+	n, ok := class.NetworkPriority()
+	if !ok {
+		return nil, nil
+	}
+	err = g.SetEgressPriority(uint32(n))
+	if errors.Is(err, ErrNotSupported) || errors.Is(err, fs.ErrPermission) {
+		return []string{"class " + class.String() + ": " + err.Error()}, nil
+	}
+	return nil, err
 }
 
 // rank gives a group what a class comes with, where asked does not say otherwise

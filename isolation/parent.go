@@ -209,7 +209,13 @@ func (p *parent) gather(ctx context.Context, class elastic.Class) error {
 	if err != nil {
 		return err
 	}
-	p.missing[class], err = rank(ctx, g, class, cgroups.Resources{})
+	missing, err := rank(ctx, g, class, cgroups.Resources{})
+	if err == nil {
+		var lacks []string
+		lacks, err = rankEgress(g, class)
+		missing = append(missing, lacks...)
+	}
+	p.missing[class] = missing
 	return errors.Join(err, g.Close())
 }
 

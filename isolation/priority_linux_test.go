@@ -4,10 +4,13 @@ package isolation_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/internal/bpf"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
@@ -100,4 +103,81 @@ func TestNetworkPriorityMissing(t *testing.T) {
 	s.Network.Interfaces[0].Bandwidth.Priority = netns.PriorityOf(2)
 	_, err := h.Create(deadline(t), s)
 	assert.ErrorIs(t, err, isolation.ErrNotSupported)
+}
+
+// What leaves by the machine's own network goes by class, too.
+func TestEgressPriority(t *testing.T) {
+	cfg, machine := networked(t)
+	other := nettest.Machine(t)
+	nettest.Cable(t, "up0", machine, other)
+	nettest.Up(t, machine, "up0", "192.0.2.9/24")
+	nettest.Up(t, other, "up0", "192.0.2.10/24")
+	counted := classify(t, machine, "up0")
+	h := openWith(t, cfg)
+	for _, class := range []elastic.Class{elastic.Standard, elastic.LatencyCritical, elastic.BestEffort} {
+		s := spec(t, "job", "serve", "/nowhere")
+		s.Class = class
+		s.Network = netns.Spec{Mode: netns.ModeJoin, Join: cfg.NetworkNamespace}
+		job := started(t, h, s)
+		for _, lack := range must(job.Check(deadline(t))).Missing {
+			if strings.Contains(lack, "egress priority") {
+				testutil.Skip(t, "cls_bpf", "%v", lack)
+			}
+		}
+		before := counted()
+		ask(t, other, netip.MustParseAddr("192.0.2.9"))
+		after := counted()
+		n, _ := class.NetworkPriority()
+		for _, priority := range []uint8{0, 2, 6} {
+			assert.Equal(t, priority == n, after[priority] > before[priority], "%s: packets of priority %d", class, priority)
+		}
+		require.NoError(t, job.Destroy(deadline(t)))
+	}
+}
+
+// classify gives a link a queue with a class for each priority, and returns what counts
+// their packets.
+func classify(t *testing.T, machine *namespaces.Handle, name string) func() map[uint8]uint32 {
+	t.Helper()
+	var link netlink.Link
+	require.NoError(t, namespaces.Do(func() (err error) {
+		if link, err = netlink.LinkByName(name); err != nil {
+			return err
+		}
+		index, root := link.Attrs().Index, netlink.MakeHandle(1, 0)
+		err = netlink.QdiscAdd(netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: index, Handle: root, Parent: netlink.HANDLE_ROOT}))
+		for _, minor := range []uint16{1, 3, 7} {
+			if err == nil {
+				err = netlink.ClassAdd(netlink.NewHtbClass(netlink.ClassAttrs{LinkIndex: index, Parent: root, Handle: netlink.MakeHandle(1, minor)},
+					netlink.HtbClassAttrs{Rate: 1e9}))
+			}
+		}
+		if err != nil {
+			return err
+		}
+		// Of struct __sk_buff, the class becomes 1:PRIORITY+1.
+		const priority, tcClass, addImm = 32, 72, 0x07
+		p, err := bpf.Load(bpf.Filter, "cais_test", slices.Concat(
+			bpf.Insn(bpf.LoadWord, 2, 1, priority, 0), bpf.Insn(addImm, 2, 0, 0, 1), bpf.Insn(bpf.StoreWord, 1, 2, tcClass, 0),
+			bpf.Insn(bpf.MoveImm, 0, 0, 0, 0), bpf.Insn(bpf.Exit, 0, 0, 0, 0)))
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		return netlink.FilterAdd(&netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: root, Priority: 1,
+			Protocol: syscall.ETH_P_ALL}, ClassId: root, Fd: p.FD(), Name: "cais_test", DirectAction: true})
+	}, machine))
+	return func() map[uint8]uint32 {
+		t.Helper()
+		counts := map[uint8]uint32{}
+		require.NoError(t, namespaces.Do(func() error {
+			all, err := netlink.ClassList(link, netlink.HANDLE_NONE)
+			for _, c := range all {
+				_, minor := netlink.MajorMinor(c.Attrs().Handle)
+				counts[uint8(minor-1)] = c.Attrs().Statistics.Basic.Packets
+			}
+			return err
+		}, machine))
+		return counts
+	}
 }

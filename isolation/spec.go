@@ -30,7 +30,8 @@ type Spec struct {
 
 	// Class is how the sandbox ranks against its neighbours. It decides about
 	// limits that Resources leaves open (see [elastic.Class.Limits]), about the
-	// priority that Network leaves open (see [elastic.Class.NetworkPriority]),
+	// priority of packets that Network leaves open (see
+	// [elastic.Class.NetworkPriority]),
 	// about the group that the sandbox's is made in (see [elastic.Class.Together]),
 	// and about who is squeezed for whom by an [elastic.Controller].
 	Class elastic.Class `json:"class,omitzero"`
