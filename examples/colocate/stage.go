@@ -18,6 +18,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/examples/internal/traced"
 	"github.com/caisson-run/caisson/isolation"
 )
 
@@ -414,24 +415,7 @@ func (s *stage) control(ctx context.Context, w way) (stop func() error, err erro
 	if w == confined {
 		cfg.Policies = append(cfg.Policies, &elastic.CPUConfine{})
 	}
-	var trace *os.File
-	if s.o.trace != "" {
-		if trace, err = os.OpenFile(s.o.trace, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
-			return nil, err
-		}
-		cfg.Trace = trace
-	}
-	ctl, err := elastic.Start(ctx, s.host, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return func() error {
-		err := errors.Join(ctl.Close(), ctl.Err())
-		if trace != nil {
-			err = errors.Join(err, trace.Close())
-		}
-		return err
-	}, nil
+	return traced.Start(ctx, s.host, cfg, s.o.trace)
 }
 
 func (s *stage) wait(ctx context.Context, d time.Duration) error {

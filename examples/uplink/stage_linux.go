@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/examples/internal/traced"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
@@ -246,25 +247,11 @@ func (s *stage) guard(ctx context.Context, w way) (stop func() error, err error)
 	if w != byQueue {
 		p.Egress = float64(s.o.rate)
 	}
-	cfg := elastic.Config{Policies: []elastic.Policy{p}}
-	var trace *os.File
+	name := ""
 	if s.o.trace != "" {
-		if trace, err = os.OpenFile(s.o.trace+"."+string(w), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
-			return nil, err
-		}
-		cfg.Trace = trace
+		name = s.o.trace + "." + string(w)
 	}
-	ctl, err := elastic.Start(ctx, s.host, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return func() error {
-		err := errors.Join(ctl.Close(), ctl.Err())
-		if trace != nil {
-			err = errors.Join(err, trace.Close())
-		}
-		return err
-	}, nil
+	return traced.Start(ctx, s.host, elastic.Config{Policies: []elastic.Policy{p}}, name)
 }
 
 // pause is the time from one request to the next, and patience how long one may take.
