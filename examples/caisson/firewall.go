@@ -22,7 +22,10 @@ const defaultRoot = "/run/caisson"
 
 // needsFirewall reports whether a network has something that only a firewall does.
 func needsFirewall(n netns.Spec) bool {
-	return len(n.Ports) > 0 || n.Isolated && slices.ContainsFunc(n.Interfaces, func(i netns.Interface) bool { return i.Bridge == "" })
+	return len(n.Ports) > 0 || slices.ContainsFunc(n.Interfaces, func(i netns.Interface) bool {
+		_, ranked := i.Bandwidth.Priority.Value()
+		return i.Kind == netns.Veth && i.Bridge == "" && (n.Isolated || ranked)
+	})
 }
 
 // firewall is that of the state directory, or nil as long as nobody wanted one:
