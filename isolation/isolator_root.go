@@ -61,7 +61,10 @@ func (rootIsolator) Prepare(_ context.Context, c *Container) error {
 	if r.Upper != "" {
 		below := []string{"upper", "work"}
 		if r.Size != 0 {
-			if err := errors.Join(os.MkdirAll(r.Upper, 0o755), quota.Limit(r.Upper, r.Size, below...)); err != nil {
+			if err := os.MkdirAll(r.Upper, 0o755); err != nil {
+				return err
+			}
+			if err := quota.Limit(r.Upper, r.Size, below...); err != nil {
 				return err
 			}
 		}
