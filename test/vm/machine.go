@@ -119,10 +119,9 @@ func (m *machine) args(accel, cmdline string, more ...string) []string {
 	console := "ttyS0"
 	if m.kernel.arch == "arm64" {
 		console = "ttyAMA0"
-		args = append(args, "-M", "virt", "-cpu", "max,pauth-impdef=on")
-	} else {
-		args = append(args, "-cpu", "max")
+		args = append(args, "-M", "virt")
 	}
+	args = append(args, "-cpu", processor(accel, m.kernel.arch))
 	return append(append(args, more...), "-append", "console="+console+" psi=1 swapaccount=1 "+cmdline)
 }
 
@@ -154,7 +153,7 @@ func (m *machine) boot(ctx context.Context, o options, e environment, todo map[s
 		if err := os.Truncate(path, 128<<20); err != nil {
 			return err
 		}
-		args = append(args, "-drive", "if=virtio,format=raw,file="+path)
+		args = append(args, "-drive", "if=virtio,format=raw,cache=unsafe,file="+path)
 	}
 
 	cmdline := "quiet loglevel=1 panic=-1 caisson.mode=" + e.mode + " " + o.env // what the kernel does not know is init's environment

@@ -32,6 +32,24 @@ const (
 	oneThread   = "tcg,thread=single"
 )
 
+// slow are features of amd64 that cost an emulator much, and that no test is about.
+// With fast strings, kernels clear and copy memory by single bytes; what keeps a
+// kernel out of users' memory, and a fifth level of page tables, cost something at
+// each access or each change of tables. Without them, the same tests take a fifth
+// to a quarter less of the host's processors.
+const slow = ",erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off,smap=off,smep=off,umip=off,pku=off,la57=off"
+
+// processor is the kind that a machine has.
+func processor(accel, arch string) string {
+	switch {
+	case arch == "arm64":
+		return "max,pauth-impdef=on"
+	case accel == manyThreads:
+		return "max" + slow // an old qemu, which has but one thread, knows some of these by no name
+	}
+	return "max"
+}
+
 func qemuProgram(arch string) string {
 	if arch == "arm64" {
 		return "qemu-system-aarch64"

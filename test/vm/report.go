@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -135,15 +136,25 @@ func (r *report) read(ctx context.Context, console io.Reader, seen func(line str
 // event is one line of go tool test2json.
 type event struct{ Action, Test, Output string }
 
+// test2json finds the program once: go tool would look for it each time.
+var test2json = sync.OnceValues(func() (string, error) {
+	path, err := exec.Command("go", "tool", "-n", "test2json").Output()
+	return strings.TrimSpace(string(path)), err
+})
+
 var skipReason = regexp.MustCompile(`skip\(([^)\s]+)\): `)
 
 // count adds the results of one test binary. One that did not end will run
 // again, so that only its failures count.
 func (r *report) count(ctx context.Context, user, pkg string, output []byte, ended bool) (ran, failed int) {
 	t := r.runs[user]
-	cmd := exec.CommandContext(ctx, "go", "tool", "test2json")
-	cmd.Stdin = bytes.NewReader(output)
-	stream, err := cmd.Output()
+	var stream []byte
+	program, err := test2json()
+	if err == nil {
+		cmd := exec.CommandContext(ctx, program)
+		cmd.Stdin = bytes.NewReader(output)
+		stream, err = cmd.Output()
+	}
 	if err != nil {
 		r.wrong("test2json: %v", err)
 		return 0, 0
