@@ -125,9 +125,7 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	if spec.Mode == netns.ModeNew {
-		c.Network, err = byClass(c, usableByAll(c.Spec), func(n netns.Spec) (*netns.Attachment, error) {
-			return net.Create(ctx, c.Spec.ID, n)
-		})
+		c.Network, err = createRanked(ctx, net, c, usableByAll(c.Spec))
 	} else {
 		c.Network, err = net.Open(ctx, c.Spec.ID, spec)
 	}
@@ -137,26 +135,31 @@ func (i *networkIsolator) Prepare(ctx context.Context, c *Container) error {
 	return err
 }
 
-// byClass makes or finds a network whose interfaces have the priority of the sandbox's
+// createRanked makes a network whose interfaces have the priority of the sandbox's
 // class, where its owner does not say otherwise. A machine that cannot give or keep it
 // goes without.
-func byClass(c *Container, n netns.Spec, get func(netns.Spec) (*netns.Attachment, error)) (*netns.Attachment, error) {
+func createRanked(ctx context.Context, net *netns.Network, c *Container, n netns.Spec) (*netns.Attachment, error) {
 	ranked := n.Clone()
 	for at := range ranked.Interfaces {
-		in := &ranked.Interfaces[at]
-		if in.Bandwidth.Priority.IsZero() && in.Kind != netns.Physical {
-			in.Bandwidth.Priority = priorityOf(c.Spec.Class)
-		}
+		ranked.Interfaces[at].Bandwidth.Priority = rankOf(c.Spec.Class, n.Interfaces[at])
 	}
-	a, err := get(ranked)
+	a, err := net.Create(ctx, c.Spec.ID, ranked)
 	if !errors.Is(err, ErrNotSupported) || ranked.Equal(n) {
 		return a, err
 	}
 	lacking := err
-	if a, err = get(n); err == nil {
+	if a, err = net.Create(ctx, c.Spec.ID, n); err == nil {
 		c.missing = append(c.missing, "class "+c.Spec.Class.String()+": "+lacking.Error())
 	}
 	return a, err
+}
+
+// rankOf is the priority of an interface: its owner's, or that of the class.
+func rankOf(class elastic.Class, in netns.Interface) netns.Priority {
+	if in.Bandwidth.Priority.IsZero() && in.Kind != netns.Physical {
+		return priorityOf(class)
+	}
+	return in.Bandwidth.Priority
 }
 
 // priorityOf is the priority of the class, unset if it has none.
@@ -268,9 +271,7 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 	if !c.Spec.Network.DNS.IsZero() {
 		c.resolving = i.dns(c)
 	}
-	c.Network, err = byClass(c, c.Spec.Network, func(n netns.Spec) (*netns.Attachment, error) {
-		return net.Open(ctx, c.Spec.ID, n)
-	})
+	c.Network, err = net.Open(ctx, c.Spec.ID, c.Spec.Network)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -278,11 +279,15 @@ func (i *networkIsolator) Recover(ctx context.Context, c *Container) error {
 		return err
 	}
 	for n, in := range c.Spec.Network.Interfaces {
-		narrowed := c.record.narrowed().of(n)
-		set := in.Bandwidth.Merge(narrowed)
-		set.Priority = netns.Priority{} // Open has seen to it
-		if set != (netns.Bandwidth{}) {
-			if err := c.Network.SetBandwidth(ctx, c.Network.Interfaces()[n].Name, only(lower(in.Bandwidth, narrowed), set)); err != nil {
+		name, narrowed := c.Network.Interfaces()[n].Name, c.record.narrowed().of(n)
+		if set := in.Bandwidth.Merge(narrowed); set != (netns.Bandwidth{}) {
+			if err := c.Network.SetBandwidth(ctx, name, only(lower(in.Bandwidth, narrowed), set)); err != nil {
+				return err
+			}
+		}
+		if rank := rankOf(c.Spec.Class, in); rank != in.Bandwidth.Priority {
+			err := c.Network.SetBandwidth(ctx, name, netns.Bandwidth{Priority: rank})
+			if err != nil && !errors.Is(err, ErrNotSupported) { // which Create has said
 				return err
 			}
 		}

@@ -79,10 +79,22 @@ func TestNetworkPriority(t *testing.T) {
 	assert.Equal(t, netns.PriorityOf(7), job.Spec().Network.Interfaces[0].Bandwidth.Priority)
 	assert.ErrorIs(t, job.UpdateNetwork(deadline(t), "", netns.Bandwidth{Priority: netns.PriorityOf(16)}), isolation.ErrInvalid)
 
+	lost := bridged("lost", elastic.BestEffort, "10.9.0.5/24")
+	require.NoError(t, namespaces.Do(func() error {
+		link, err := netlink.LinkByName(lost.Interfaces()[0].Machine)
+		if err != nil {
+			return err
+		}
+		return netlink.QdiscDel(&netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}})
+	}, machine))
+	assert.Equal(t, "", priorityOf(t, machine, lost))
+
 	require.NoError(t, h.Close())
 	forgetLast(t, cfg, "job", 1)
 	h = openWith(t, cfg)
 	job, web = must(h.Sandbox(deadline(t), "job")), must(h.Sandbox(deadline(t), "web"))
+	assert.Equal(t, "2", priorityOf(t, machine, must(h.Sandbox(deadline(t), "lost"))), "set again")
 	assert.Equal(t, "2", priorityOf(t, machine, job), "taken back")
 	assert.Equal(t, "", priorityOf(t, machine, web), "kept")
 }

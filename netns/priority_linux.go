@@ -40,6 +40,11 @@ func (a *Attachment) prioritize(ctx context.Context, p *plug, to Priority) error
 	if err := a.canPrioritize(p.Interface, to); err != nil {
 		return err
 	}
+	for _, o := range a.plugs { // another process may have changed them
+		if err := a.findPriority(ctx, o); err != nil {
+			return err
+		}
+	}
 	before := p.Bandwidth.Priority
 	if err := a.mark(ctx, p, to, false); err != nil {
 		return err
@@ -140,6 +145,21 @@ func noPrograms(err error) error {
 	return err
 }
 
+// findPriority has the firewall told what holds, whatever the spec said at first.
+func (a *Attachment) findPriority(ctx context.Context, p *plug) (err error) {
+	p.Bandwidth.Priority, err = a.priority(ctx, p)
+	return err
+}
+
+// priority reads the priority of an interface from the kernel.
+func (a *Attachment) priority(ctx context.Context, p *plug) (Priority, error) {
+	h, index, name, hook := a.markAt(p)
+	return do(ctx, h, "look at the priority of", name, func(s *netlink.Handle) (Priority, error) {
+		has, _, err := priorityOf(s, index, hook)
+		return has, err
+	})
+}
+
 // priorityOf reads what setPriority set; foreign is what somebody else has in its place.
 func priorityOf(s *netlink.Handle, index int, hook uint32) (p Priority, foreign netlink.Filter, err error) {
 	all, err := s.FilterList(byIndex(index), hook)
@@ -160,16 +180,4 @@ func priorityOf(s *netlink.Handle, index int, hook uint32) (p Priority, foreign 
 		foreign = f
 	}
 	return DefaultPriority(), foreign, nil
-}
-
-// findPriority sees to it that a network that was found has the priority of its spec,
-// should somebody have taken it away.
-func (a *Attachment) findPriority(ctx context.Context, p *plug) error {
-	if p.Bandwidth.Priority.IsZero() {
-		return nil
-	}
-	if err := a.canPrioritize(p.Interface, p.Bandwidth.Priority); err != nil {
-		return err
-	}
-	return a.mark(ctx, p, p.Bandwidth.Priority, false)
 }

@@ -41,7 +41,7 @@ func TestSetPriority(t *testing.T) {
 	assert.ErrorIs(t, a.SetBandwidth(l.ctx, "", Bandwidth{Priority: PriorityOf(16)}), ErrInvalid)
 	require.NoError(t, a.SetBandwidth(l.ctx, "", Bandwidth{Egress: Unlimited(), Ingress: Unlimited()}))
 
-	// One that was ready for another, or is found again without it.
+	// One that was ready for another; who finds it later finds what holds.
 	spec := bridged()
 	for owner, p := range map[string]Priority{"batch": PriorityOf(2), "more": PriorityOf(2), "plain": {}} {
 		spec.Interfaces[0].Bandwidth.Priority = p
@@ -50,10 +50,10 @@ func TestSetPriority(t *testing.T) {
 			p = DefaultPriority()
 		}
 		holds(b, p)
-		require.NoError(t, setPriority(l.ctx, l.Machine(), b.plugs[0].machineIndex, "", netlink.HANDLE_MIN_INGRESS, DefaultPriority(), false))
+		require.NoError(t, b.SetBandwidth(l.ctx, "", Bandwidth{Priority: PriorityOf(6)}))
 		again, err := l.Open(l.ctx, owner, spec)
 		require.NoError(t, err)
-		holds(again, p)
+		holds(again, PriorityOf(6))
 		require.NoError(t, again.Close())
 	}
 

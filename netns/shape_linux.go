@@ -140,12 +140,7 @@ func (a *Attachment) bandwidth(ctx context.Context, p *plug) (b Bandwidth, err e
 			return Bandwidth{}, err
 		}
 	}
-	h, index, link, hook := a.markAt(p)
-	b.Priority, err = do(ctx, h, "look at the priority of", link, func(s *netlink.Handle) (Priority, error) {
-		p, _, err := priorityOf(s, index, hook)
-		return p, err
-	})
-	if err != nil {
+	if b.Priority, err = a.priority(ctx, p); err != nil {
 		return Bandwidth{}, err
 	}
 	return b, nil

@@ -3,8 +3,10 @@
 package nft
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 	"testing"
 	"time"
@@ -152,6 +154,44 @@ func TestPriorityOfClass(t *testing.T) {
 	require.NoError(t, s.Stat(2, &q))
 	assert.Positive(t, q.Packets)
 	require.NoError(t, s.Delete(l.ctx))
+}
+
+// Two processes that change a sandbox's priorities in turn do not undo each other's.
+func TestPriorityOfTwo(t *testing.T) {
+	l := newLab(t)
+	var spec netns.Spec
+	a := l.sandbox("web", 10, false, func(s *netns.Spec) {
+		s.Interfaces = append(s.Interfaces, netns.Interface{Kind: netns.Veth, Bridge: "br0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.7.0.11/24")}})
+		s.Interfaces[0].Addrs = s.Interfaces[0].Addrs[:1]
+		spec = *s
+	})
+	err := a.SetBandwidth(l.ctx, "eth0", netns.Bandwidth{Priority: netns.PriorityOf(2)})
+	if errors.Is(err, netns.ErrNotSupported) {
+		testutil.Skip(t, "cls_bpf", "%v", err)
+	}
+	require.NoError(t, err)
+	b, err := l.network.Open(l.ctx, "web", spec)
+	require.NoError(t, err)
+	defer b.Close()
+	assert.Equal(t, map[string]uint32{"10.8.0.10": 2}, l.priorities(), "found as it is")
+	require.NoError(t, b.SetBandwidth(l.ctx, "eth1", netns.Bandwidth{Priority: netns.PriorityOf(6)}))
+	require.NoError(t, a.SetBandwidth(l.ctx, "eth0", netns.Bandwidth{Priority: netns.PriorityOf(7)}))
+	assert.Equal(t, map[string]uint32{"10.8.0.10": 7, "10.7.0.11": 6}, l.priorities())
+}
+
+// priorities are those of the firewall, by address.
+func (l *lab) priorities() map[string]uint32 {
+	l.t.Helper()
+	all, err := l.firewall.of(func(string) bool { return true })
+	require.NoError(l.t, err)
+	got := map[string]uint32{}
+	for _, e := range all {
+		if e.set == priority4 {
+			addr, _ := netip.AddrFromSlice([]byte(e.key))
+			got[addr.String()] = binary.NativeEndian.Uint32([]byte(e.value))
+		}
+	}
+	return got
 }
 
 // play has one of the two flood the link and the other send something urgent, to each
