@@ -35,6 +35,8 @@ func ordinary(t *testing.T, delegated bool) (*isolation.Host, isolation.Config) 
 	cfg := isolation.Config{Root: t.TempDir() + "/state", Ungrouped: !delegated}
 	if delegated {
 		cfg.CgroupMount = testutil.Delegated(t)
+	} else {
+		testutil.Require(t, testutil.EachKernel)
 	}
 	h := openWith(t, cfg)
 	require.Equal(t, delegated, h.Parent() != nil)
