@@ -14,11 +14,12 @@ import (
 // of links that they share: unset, the kernel's default, or the priority of each
 // packet (SO_PRIORITY of socket(7)). The zero Priority is unset.
 //
-// What a priority does is up to the queue. Those that the kernel gives to hardware by
-// default (pfifo_fast; fq since Linux 6.8) and tc-prio(8) have three bands: 6 is in the first,
-// 0 in the second, 2 in the last, which waits for the others. A queue with classes,
-// such as tc-htb(8), takes a packet whose priority is the handle of a class into that
-// class. fq_codel and noqueue do not look at it.
+// What a priority does is up to the queue. tc-prio(8) and pfifo_fast, the kernel's
+// default for hardware, have three bands: 6 is in the first, 0 in the second, 2 in the
+// last, and each waits for those before it; fq has the same since Linux 6.7, by weights. A
+// queue with classes, such as tc-htb(8), takes a packet whose priority is the handle of
+// a class into that class. fq_codel, which many distributions choose, and noqueue do not
+// look at it.
 //
 // The packet is not changed, so it counts on this machine only. It holds on a bridge,
 // for a [Macvlan] or [IPVlan] on their parent, and where the machine forwards IPv6. Where it
