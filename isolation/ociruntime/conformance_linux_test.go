@@ -14,7 +14,7 @@ func suiteWorkload() (code int, ok bool) { return isolationtest.Workload() }
 
 // Every driver is held to one contract, and so are these.
 func TestConformance(t *testing.T) {
-	for _, runtime := range both {
+	for _, runtime := range here() {
 		t.Run(runtime, func(t *testing.T) {
 			need(t, runtime)
 			root := image(t)

@@ -64,7 +64,7 @@ func TestAsNative(t *testing.T) {
 			s.Root.Size = 1 << 20
 		},
 	}
-	for _, runtime := range both {
+	for _, runtime := range here() {
 		t.Run(runtime, func(t *testing.T) {
 			need(t, runtime)
 			h, _ := host(t, func(c *ociruntime.Config) { *c = config(runtime, c.Root) })

@@ -39,7 +39,7 @@ func (e environment) name() string { return e.kernel.name + "/" + e.mode }
 // Those that take longest come first, so that no machine is left with one of them
 // when the others have ended.
 var matrix = []environment{
-	{linux612, "v2", slices.Concat(since61, since612, []string{"runc"})},
+	{linux612, "v2", slices.Concat(since61, since612, ociRuntimes)},
 	{linux61, "v1", legacySince61},
 	{linux510, "hybrid", nil},
 	{linux61arm64, "v2", since61},
