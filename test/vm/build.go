@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -67,16 +68,31 @@ func buildTests(ctx context.Context, work, arch, filters string) ([]testBinary, 
 		return nil, err
 	}
 	var tests []testBinary
+	// One command builds as many at a time as there are processors. It names each file
+	// by the last name of its package's path: of packages that share it, each is built
+	// by another command, into another directory.
+	var builds [][]string
+	turns := make(map[string]int)
 	for path := range strings.FieldsSeq(string(list)) {
 		b := testBinary{pkg: strings.TrimPrefix(path, mod+"/")}
 		if slices.Contains(notHere, b.pkg) || !containsAny(b.pkg, filters) {
 			continue
 		}
-		b.path = filepath.Join(out, b.name()+".test")
-		if _, err := command(ctx, dir, env, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", b.path, path); err != nil {
+		name := filepath.Base(path)
+		turn := turns[name]
+		turns[name]++
+		if turn == len(builds) {
+			to := filepath.Join(out, strconv.Itoa(turn)) + "/"
+			builds = append(builds, []string{"test", "-c", "-trimpath", "-ldflags=-s -w", "-o", to})
+		}
+		builds[turn] = append(builds[turn], path)
+		b.path = filepath.Join(out, strconv.Itoa(turn), name+".test")
+		tests = append(tests, b)
+	}
+	for _, args := range builds {
+		if _, err := command(ctx, dir, env, "go", args...); err != nil {
 			return nil, err
 		}
-		tests = append(tests, b)
 	}
 	// By itself the matrix has it for this machine's architecture only.
 	if containsAny(cgoTests, filters) && (arch == runtime.GOARCH || filters != "") {
