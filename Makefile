@@ -9,7 +9,7 @@ GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .NOTPARALLEL:
-.PHONY: help demo colocate test test-fast test-crash test-shrink check test-go e2e net oci vm bench bench-vm bench-check bench-deps soak fuzz fmt lint deps oci-deps
+.PHONY: help demo colocate test beside test-fast test-crash test-shrink check test-go e2e net oci vm bench bench-vm bench-check bench-deps soak fuzz fmt lint deps oci-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,7 +18,16 @@ demo: ## build and run examples/quickstart on this machine
 	@go build -o bin/quickstart ./examples/quickstart
 	@bin/quickstart
 
-test: deps test-fast lint e2e net oci vm ## everything: install what is missing, check, test here, test on all kernels
+test: deps beside oci vm ## everything: install what is missing, check, test here, test on all kernels
+
+# Tests wait much of their time (those of isolation use a third of one processor):
+# what only reads the source runs in their
+# gaps, with less priority, and is printed when they are through.
+beside:
+	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
+	nice -n 19 $(MAKE) --no-print-directory check lint >$$log 2>&1 & checks=$$!; \
+	$(MAKE) --no-print-directory test-go e2e net; tests=$$?; \
+	wait $$checks; checks=$$?; cat $$log; [ $$tests = 0 ] && [ $$checks = 0 ]
 
 colocate: ## a real service beside real batch work, with and without elastic; COLOCATE="-rounds 3"
 	@need=; for t in redis-server:redis-server stress-ng:stress-ng; do command -v $${t%%:*} >/dev/null || need="$$need $${t#*:}"; done; \
