@@ -11,23 +11,29 @@ import (
 	"github.com/caisson-run/caisson/cgroups"
 )
 
-// CPUConfine keeps best effort that works in the kernel off some CPUs, so that a
-// service that wakes finds one that it gets at once. A task in user mode gives
-// its CPU up within microseconds; one that unmaps or clears memory in the kernel
-// does so at the end of that, on kernels without full preemption after some
-// milliseconds. What stays in user mode may run everywhere all the same. It sets
-// cpuset.cpus of best-effort sandboxes whose owner did not.
+// CPUConfine keeps best effort off some CPUs, so that a service that wakes finds
+// one that it gets at once: what works in the kernel, or with All everything. A task
+// in user mode gives its CPU up within microseconds; one that unmaps or clears memory
+// in the kernel does so at the end of that, on kernels without full preemption after
+// some milliseconds. And beside any of them a service that is pushed off its CPU for a
+// moment may wait until the next tick of the scheduler. It sets cpuset.cpus of
+// best-effort sandboxes whose owner did not.
 //
 // That batch work and services have cores of their own is what Heracles does (Lo
-// et al., ISCA 2015), and Koordinator's suppression by cpuset; those do it to all
-// batch work, and this to the part that needs it. CPUs are kept by number, the
-// highest ones, since the lowest usually has the machine's interrupts; threads of
-// one core and caches are not considered.
+// et al., ISCA 2015), and Koordinator's suppression by cpuset, to all batch work.
+// What that costs is what the kept CPUs have idle.
+//
+// The CPUs that are kept are first those that owners have given latency-critical
+// sandboxes by cpuset.cpus, unless these are all there are; who wants to know which
+// ones a service has gives it some. Others are kept by number, the highest ones,
+// since the lowest usually has the machine's interrupts; threads of one core and
+// caches are not considered.
 //
 // On a machine without cpusets, or with a single CPU, it does nothing.
 //
 // The zero value has the defaults given at each field.
 type CPUConfine struct {
+	All  bool          // all of best effort is confined, however much of it is in the kernel
 	High float64       // share of its CPU time in the kernel above which a sandbox is confined; 0 is 0.10
 	Low  float64       // share below which it may go back; 0 is 0.05
 	Calm time.Duration // how long it must be below Low; 0 is 10 s
@@ -57,8 +63,9 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 	if !p.begun {
 		p.begun, p.fewer = true, -1
 	}
-	p.keep(s)
-	rest := lowest(all, all.Len()-p.kept)
+	given := s.given()
+	p.keep(s, given.Len())
+	rest := lowest(without(all, given), all.Len()-p.kept)
 	below := make(map[string]time.Duration)
 	var out []Correction
 	for u := range s.running(BestEffort) {
@@ -77,13 +84,15 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 			if confined {
 				set, why = cgroups.DefaultSet(), "there is nobody else to protect"
 			}
+		case !confined && p.All:
+			set, why = rest, fmt.Sprintf("the others keep %d CPUs: it has CPUs %s", p.kept, rest)
 		case !confined && share >= cmp.Or(p.High, 0.10):
 			set = rest
 			why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, where a service waits for it: it has CPUs %s, and the others keep %d",
 				100*share, u.CPU, rest, p.kept)
 		case confined && set != rest:
 			set, why = rest, fmt.Sprintf("the others keep %d now: it has CPUs %s", p.kept, rest)
-		case confined && u.CPU >= idleCPUs && share < cmp.Or(p.Low, 0.05):
+		case confined && !p.All && u.CPU >= idleCPUs && share < cmp.Or(p.Low, 0.05):
 			since, known := p.below[u.ID]
 			if !known {
 				since = s.At
@@ -107,8 +116,31 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 	return out
 }
 
-// keep says how many CPUs are kept now: more at once, fewer after a while.
-func (p *CPUConfine) keep(s *Snapshot) {
+// given are the CPUs that owners have given latency-critical sandboxes; none if that
+// leaves no other.
+func (s *Snapshot) given() cgroups.Set {
+	var list []int
+	for i := range s.Sandboxes {
+		u := &s.Sandboxes[i]
+		if u.Class != LatencyCritical || covers(u.CPUSetBase, s.Machine.CPUSet) {
+			continue
+		}
+		for cpu := range u.CPUSetBase.Each {
+			if s.Machine.CPUSet.Contains(cpu) {
+				list = append(list, cpu)
+			}
+		}
+	}
+	set := cgroups.SetOf(list...)
+	if set.Len() >= s.Machine.CPUSet.Len() {
+		return cgroups.Set{}
+	}
+	return set
+}
+
+// keep says how many CPUs are kept now, and at least as many as were given: more at
+// once, fewer after a while.
+func (p *CPUConfine) keep(s *Snapshot, given int) {
 	ours, protected := 0.0, false
 	for i := range s.Sandboxes {
 		if u := &s.Sandboxes[i]; u.Class == BestEffort {
@@ -120,7 +152,7 @@ func (p *CPUConfine) keep(s *Snapshot) {
 	want := 0
 	if n := s.Machine.CPUSet.Len(); protected {
 		others := min(max(0, s.Machine.CPU-ours), float64(n))
-		want = min(max(1, int(math.Ceil(others*cmp.Or(p.Keep, 1.25)))), n-1)
+		want = min(max(1, given, int(math.Ceil(others*cmp.Or(p.Keep, 1.25)))), n-1)
 	}
 	switch {
 	case want >= p.kept:
@@ -140,6 +172,17 @@ func lowest(s cgroups.Set, n int) cgroups.Set {
 			break
 		}
 		list = append(list, cpu)
+	}
+	return cgroups.SetOf(list...)
+}
+
+// without is the members of a that b does not have.
+func without(a, b cgroups.Set) cgroups.Set {
+	var list []int
+	for cpu := range a.Each {
+		if !b.Contains(cpu) {
+			list = append(list, cpu)
+		}
 	}
 	return cgroups.SetOf(list...)
 }

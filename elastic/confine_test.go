@@ -60,6 +60,32 @@ func TestCPUConfineTable(t *testing.T) {
 			assert.Equal(t, c.want, setsOf(t, (&CPUConfine{}).Decide(placed(1, c.uses...))))
 		})
 	}
+	pinned := func(cpu float64, cpus ...int) Use {
+		u := service(cpu)
+		u.CPUSetBase = cgroups.SetOf(cpus...)
+		return u
+	}
+	for name, c := range map[string]struct {
+		uses []Use
+		want map[string]string
+	}{
+		"everything":                        {[]Use{kernel("a", 1, 0, open), kernel("b", 0, 0, open), service(1)}, map[string]string{"a": "0-5", "b": "0-5"}},
+		"and it stays":                      {[]Use{kernel("a", 1, 0, some), service(1)}, map[string]string{}},
+		"what the service has":              {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0)}, map[string]string{"a": "1-7"}},
+		"as much as it has":                 {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0, 3, 7)}, map[string]string{"a": "1-2,4-6"}},
+		"and what the others need":          {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0), {ID: "x", CPU: 1}}, map[string]string{"a": "1-6"}},
+		"the owner of a has chosen":         {[]Use{owned, pinned(0.5, 0)}, map[string]string{}},
+		"what all have is nobody's":         {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0, 1, 2, 3, 4, 5, 6, 7)}, map[string]string{"a": "0-6"}},
+		"what two have together, too":       {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0, 1, 2, 3), pinned(0, 4, 5, 6, 7)}, map[string]string{"a": "0-6"}},
+		"what the machine has not":          {[]Use{kernel("a", 1, 0, open), pinned(0.5, 0, 9)}, map[string]string{"a": "1-7"}},
+		"what standard work has counts not": {[]Use{kernel("a", 1, 0, open), {ID: "x", CPU: 1, CPUSetBase: cgroups.SetOf(0)}}, map[string]string{"a": "0-5"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, setsOf(t, (&CPUConfine{All: true}).Decide(placed(1, c.uses...))))
+		})
+	}
+	assert.Equal(t, map[string]string{"a": "1-7"}, setsOf(t, (&CPUConfine{}).Decide(placed(1, kernel("a", 1, 0.5, open), pinned(0.5, 0)))),
+		"what works in the kernel is kept off the service's CPUs, too")
 	one := placed(1, kernel("a", 1, 0.5, open), service(1))
 	one.Machine.CPUSet = cgroups.SetOf(3)
 	assert.Empty(t, (&CPUConfine{}).Decide(one), "there is nothing to choose")

@@ -21,7 +21,7 @@ import (
 // The traces were recorded on a machine with two CPUs that was busy with other
 // things: mixed is a throttled service, one that writes to its disk, and CPU-bound,
 // idle, writing and growing batch work; hog is a service and batch work that grows
-// into a limit of 224 MiB for all; kernel is examples/colocate with -ways confined,
+// into a limit of 224 MiB for all; kernel is examples/colocate with CPUConfine,
 // beside others that took more and more; uplink is examples/uplink, the way queue.
 //
 //go:embed testdata/*.jsonl.gz testdata/*.golden

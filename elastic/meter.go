@@ -176,7 +176,10 @@ func (c *counted) use(s *Snapshot) (Use, error) {
 	asked := t.Asked()
 	u.CPUBase, _ = asked.CPU.Max.CPUs()
 	if placed {
-		u.CPUSet, u.CPUSetBase = limits.CPUSet.CPUs, asked.CPUSet.CPUs
+		u.CPUSet = limits.CPUSet.CPUs
+	}
+	if !s.Machine.CPUSet.IsZero() && u.Class != Standard {
+		u.CPUSetBase = asked.CPUSet.CPUs
 	}
 	u.MemoryMax, _ = limits.Memory.Max.Value()
 	low, _ := limits.Memory.Low.Value()

@@ -58,7 +58,8 @@ type Use struct {
 	System    float64 `json:"system,omitempty"`    // CPUs in use in the kernel, of CPU
 
 	// CPUSet is cpuset.cpus, of best effort where MachineUse.CPUSet is set, and
-	// CPUSetBase what its owner asked for. The default is the parent's.
+	// CPUSetBase what its owner asked for, of latency-critical sandboxes, too. The
+	// default is the parent's.
 	CPUSet     cgroups.Set `json:"cpuset,omitzero"`
 	CPUSetBase cgroups.Set `json:"cpusetBase,omitzero"`
 

@@ -161,6 +161,42 @@ func TestControllerSuppresses(t *testing.T) {
 	assert.Empty(t, st.Claims)
 }
 
+// TestControllerKeepsCPUs has a controller keep all best effort off the CPU that its
+// owner has given a service.
+func TestControllerKeepsCPUs(t *testing.T) {
+	testutil.Require(t, testutil.Linux)
+	h := open(t)
+	batch := started(t, h, isolation.Spec{ID: "batch", Class: elastic.BestEffort, Process: program(t, "wait")})
+	ctl, err := elastic.New(h, elastic.Config{Policies: []elastic.Policy{&elastic.CPUConfine{All: true}}})
+	require.NoError(t, err)
+	require.NoError(t, ctl.Step(t.Context()))
+	all, err := h.CPUs()
+	if errors.Is(err, isolation.ErrNotSupported) || err == nil && all.Len() < 2 {
+		time.Sleep(time.Millisecond) // a span to measure over
+		require.NoError(t, ctl.Step(t.Context()))
+		st, err := batch.Check(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, st.Claims, "there are no cpusets, or there is nothing to choose")
+		return
+	}
+	require.NoError(t, err)
+	var first cgroups.Set
+	for cpu := range all.Each {
+		first = cgroups.SetOf(cpu)
+		break
+	}
+	started(t, h, isolation.Spec{
+		ID: "web", Class: elastic.LatencyCritical, Resources: cgroups.Resources{CPUSet: cgroups.CPUSet{CPUs: first}}, Process: program(t, "wait"),
+	})
+	require.NoError(t, ctl.Step(t.Context()))
+	cpus, err := batch.Cgroup().EffectiveCPUs()
+	require.NoError(t, err)
+	assert.Equal(t, all.Len()-1, cpus.Len(), "%v of %v", cpus, all)
+	for cpu := range first.Each {
+		assert.False(t, cpus.Contains(cpu), "%v of %v", cpus, all)
+	}
+}
+
 // TestControllerConfines has a controller find a best-effort sandbox that is in the
 // kernel most of the time, and keep the last CPU free of it.
 func TestControllerConfines(t *testing.T) {

@@ -142,7 +142,7 @@ func (s *stage) hog(ctx context.Context) (t trial, err error) {
 	done := make(chan elastic.Rung, 1)
 	after := make(chan time.Duration, 1)
 	ctl, err := elastic.Start(ctx, s.host, elastic.Config{
-		Policies: []elastic.Policy{&elastic.CPUSuppress{Share: 1}, &elastic.MemoryGuard{Patience: time.Second}},
+		Policies: []elastic.Policy{&elastic.CPUSuppress{Share: 1}, &elastic.CPUConfine{All: true}, &elastic.MemoryGuard{Patience: time.Second}},
 		Period:   250 * time.Millisecond,
 		OnDecision: func(d elastic.Decision) {
 			if d.Policy != (&elastic.MemoryGuard{}).Name() || d.State != elastic.Made {

@@ -7,13 +7,15 @@
 //	alone        the service has the machine to itself
 //	unprotected  batch work beside it, both as the kernel treats everybody
 //	static       batch work with fixed limits
-//	elastic      batch work as best effort, under an elastic controller
+//	elastic      batch work as best effort, under an elastic controller, which keeps
+//	             it off the CPU that the service's owner has given it
 //
 // and, where -ways asks for them,
 //
-//	reported     as elastic, and the service reports its p99 of the last seconds,
+//	shared       as elastic, but best effort has what the service leaves of its CPU,
+//	             too: no elastic.CPUConfine
+//	reported     as shared, and the service reports its p99 of the last seconds,
 //	             and a target: the controller goes by that, too
-//	confined     as elastic, with elastic.CPUConfine
 //	pinned       batch work as best effort and no controller; a job that begins with
 //	             @LIST runs on these CPUs only
 //
@@ -21,19 +23,21 @@
 // before were answered, and its latency counts from then. Requests come at random,
 // as those of users who do not know of each other, and each cycle of 2 s has the
 // same ones, so that what is measured for whole cycles is comparable. A request
-// costs the service a millisecond of CPU, as a page or a query does, and there are
-// 300 a second. The less one costs, the more a single system call of batch work,
-// which the kernel does not interrupt, shows in the p99; the more there are, the
-// more the p99 is of requests that wait for each other. -cost, -rate and -even
-// (requests at equal distances, which wait for nobody) choose others. A phase in
-// which other processes of the machine, or its host, used more than a little is
-// measured again.
+// costs the service two milliseconds of CPU, as a page or a query does, and there are
+// 350 a second, so that the service uses some two thirds of its CPU. The less one
+// costs, the more a single system call of batch work, which the kernel does not
+// interrupt, shows in the p99; the more there are, the more the p99 is of requests
+// that wait for each other; and the fewer there are, the more of a CPU is idle that
+// nobody else may have. -cost, -rate and -even (requests at equal distances, which
+// wait for nobody) choose others. A phase in which other processes of the machine, or
+// its host, used more than a little is measured again.
 //
-// The more of the time best effort runs where the service does, the more often the
-// kernel goes on with best effort when somebody has pushed the service off its CPU
-// for a moment (ARCHITECTURE.md). -share leaves a part of the CPUs idle, as
-// elastic.CPUSuppress has it; with -service-cpus, -client-cpus and jobs that begin with
-// @LIST each side has CPUs of its own.
+// Service and load generator have one CPU, the first (-service-cpus, -client-cpus),
+// in each of the ways: Redis is one thread, and its users are not on the machine.
+// Where best effort runs on the same CPU, the kernel sometimes goes on with it when
+// somebody has pushed the service off for a moment (ARCHITECTURE.md), the more often
+// the more of the time it runs there. -share leaves a part of the CPUs idle, as
+// elastic.CPUSuppress has it.
 //
 // Who measures is a neighbour of the service, too. The load generator is one thread
 // that the service's CPU is taken for as seldom as can be. The agent takes about a
@@ -75,7 +79,7 @@ type options struct {
 	cost   int           // turns of the loop that a request runs
 	batch  string        // stress-ng's arguments; several jobs separated by ";"
 	static float64       // CPUs that all batch work together gets in the static way
-	kept   cgroups.Set   // the CPUs that the service may use; unset: all
+	kept   cgroups.Set   // the CPUs that the service may use
 	users  cgroups.Set   // those of the load generator
 	share  float64       // CPUSuppress.Share of the elastic ways
 	target time.Duration // the latency that the service reports as its target; 0: 1.2 times that of the first time alone
@@ -111,12 +115,12 @@ func main() {
 	flag.StringVar(&o.config.Root, "root", "/run/caisson-colocate", "state `directory`")
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
 	o.ways = []way{alone, unprotected, static, managed}
-	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, reported, confined and pinned, separated by commas", o.setWays)
+	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, shared, reported and pinned, separated by commas", o.setWays)
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
 	flag.DurationVar(&o.phase, "phase", 4*cycle, "how long each way is measured in a round; best some times 2s, after which the requests come as before")
-	flag.IntVar(&o.rate, "rate", 300, "requests a second")
+	flag.IntVar(&o.rate, "rate", 350, "requests a second")
 	flag.BoolVar(&o.even, "even", false, "send requests at equal distances, and not at random as independent users do")
-	flag.IntVar(&o.cost, "cost", 270_000, "turns of a loop that each request makes the service run")
+	flag.IntVar(&o.cost, "cost", 540_000, "turns of a loop that each request makes the service run")
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",
 		"arguments of stress-ng, one job each, separated by semicolons")
 	flag.Float64Var(&o.static, "static", 0.5, "CPUs for all batch work in the static way")
@@ -126,8 +130,8 @@ func main() {
 			return err
 		}
 	}
-	flag.Func("service-cpus", "the CPUs that the service may use, as 0 or 0-1; by default all", set(&o.kept))
-	flag.Func("client-cpus", "the CPUs that the load generator may use; by default all", set(&o.users))
+	flag.Func("service-cpus", "the CPUs that the service may use, as 0 or 0-1; by default the first", set(&o.kept))
+	flag.Func("client-cpus", "the CPUs that the load generator may use; by default those of the service", set(&o.users))
 	flag.Float64Var(&o.share, "share", 1, "share of the CPUs that may be busy in the elastic ways")
 	flag.DurationVar(&o.target, "target", 0, "what the service reports as the target of its p99 in the way reported; by default 1.2 times what it was alone first")
 	flag.IntVar(&o.hogs, "hog", 0, "instead, have so many memory hogs beside the service, one after the other, in 512 MiB for all")
@@ -167,6 +171,9 @@ func colocate(ctx context.Context, o options) (err error) {
 		err = errors.Join(err, s.clear(after), host.Remove(after), host.Close())
 	}()
 	if err := s.clear(ctx); err != nil { // what an interrupted run left
+		return err
+	}
+	if err := s.place(); err != nil {
 		return err
 	}
 	if err := s.serve(ctx); err != nil {

@@ -30,12 +30,12 @@ const (
 	unprotected way = "unprotected"
 	static      way = "static"
 	managed     way = "elastic"
+	shared      way = "shared"
 	reported    way = "reported"
-	confined    way = "confined"
 	pinned      way = "pinned"
 )
 
-var ways = []way{alone, unprotected, static, managed, reported, confined, pinned}
+var ways = []way{alone, unprotected, static, managed, shared, reported, pinned}
 
 // stage is the machine with the service on it.
 type stage struct {
@@ -61,9 +61,28 @@ type outcome struct {
 	seconds   float64
 	service   float64 // CPUs that service and client used
 	batch     float64 // CPUs that batch work used
-	others    float64 // CPUs that everybody else used, the kernel's threads too
+	others    float64 // CPUs that everybody else but the agent used, the kernel's threads too
 	cpus      float64
 	kills     uint64 // for want of memory, of the service
+}
+
+// place chooses the CPUs that nobody has chosen. A machine without cpusets has none to
+// choose.
+func (s *stage) place() error {
+	if s.o.kept.IsZero() {
+		all, err := s.host.CPUs()
+		if err != nil && !errors.Is(err, cgroups.ErrNotSupported) {
+			return err
+		}
+		for cpu := range all.Each {
+			s.o.kept = cgroups.SetOf(cpu)
+			break
+		}
+	}
+	if s.o.users.IsZero() {
+		s.o.users = s.o.kept
+	}
+	return nil
 }
 
 // serve starts Redis and the load.
@@ -230,7 +249,7 @@ func (s *stage) play(ctx context.Context) ([]outcome, error) {
 // disturbance is how many CPUs others may use in a phase that counts, and attempts
 // how often a phase is tried; calm is how long it is waited for others each time.
 const (
-	disturbance = 0.12
+	disturbance = 0.06
 	attempts    = 5
 	calm        = 20 * time.Second
 )
@@ -290,7 +309,7 @@ func (s *stage) measure(ctx context.Context, w way) (o outcome, err error) {
 		defer func() { err = errors.Join(err, s.endBatch(context.WithoutCancel(ctx))) }()
 	}
 	settle := max(s.o.phase/3, 2*time.Second)
-	if w == managed || w == reported || w == confined {
+	if w == managed || w == shared || w == reported {
 		stop, err := s.control(ctx, w)
 		if err != nil {
 			return o, err
@@ -379,7 +398,7 @@ func (s *stage) batch(ctx context.Context, w way) error {
 		switch w {
 		case static:
 			spec.Resources.CPU.Max = cgroups.CPUs(s.o.static / float64(len(lines)))
-		case managed, reported, confined:
+		case managed, shared, reported:
 			spec.Class = elastic.BestEffort
 		case pinned:
 			spec.Class, spec.Resources.CPUSet.CPUs = elastic.BestEffort, pin
@@ -412,8 +431,8 @@ func (s *stage) control(ctx context.Context, w way) (stop func() error, err erro
 			&elastic.CPUSuppress{Share: s.o.share}, &elastic.CPUBurst{}, &elastic.MemoryGuard{}, &elastic.IOGuard{},
 		},
 	}
-	if w == confined {
-		cfg.Policies = append(cfg.Policies, &elastic.CPUConfine{})
+	if w == managed {
+		cfg.Policies = append(cfg.Policies, &elastic.CPUConfine{All: true})
 	}
 	return traced.Start(ctx, s.host, cfg, s.o.trace)
 }

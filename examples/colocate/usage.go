@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -16,6 +17,7 @@ import (
 // been idle since the machine was started.
 type used struct {
 	service, batch time.Duration
+	agent          time.Duration // this program
 	idle           time.Duration
 	kills          uint64
 }
@@ -24,6 +26,11 @@ func (s *stage) usage() (u used, err error) {
 	if u.idle, err = resting(); err != nil {
 		return u, err
 	}
+	var self syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
+		return u, err
+	}
+	u.agent = time.Duration(self.Utime.Nano() + self.Stime.Nano())
 	var st cgroups.Stats
 	cpu := func(sb *isolation.Sandbox) (time.Duration, error) {
 		if err := sb.Stat(&st); err != nil {
@@ -67,9 +74,9 @@ func resting() (time.Duration, error) {
 	return time.Duration(idle+iowait) * tick, nil
 }
 
-// others is how many CPUs were used from before to after by nobody of the stage,
-// the kernel's threads and the machine's host included.
+// others is how many CPUs were used from before to after by nobody of the stage nor by
+// the agent, the kernel's threads and the machine's host included.
 func others(before, after used, elapsed time.Duration) float64 {
-	ours := after.service - before.service + after.batch - before.batch + after.idle - before.idle
+	ours := after.service - before.service + after.batch - before.batch + after.agent - before.agent + after.idle - before.idle
 	return float64(runtime.NumCPU()) - float64(ours)/float64(elapsed)
 }
