@@ -13,12 +13,13 @@ import (
 
 // Engine turns what the kernel says about groups and processes into events. One
 // goroutine, on one thread, serves all of them; it starts with the first watch,
-// and sleeps while nothing happens and nothing is sampled.
+// and sleeps while nothing happens. What is sampled is so on a goroutine of its own, in
+// turns with that one, which exists while it works.
 //
 // It is safe for concurrent use.
 type Engine struct {
 	poller *poll.Poller
-	above  above     // of the engine's goroutine, once it runs
+	above  above     // of functions that the poller calls
 	epoch  time.Time // what moments are relative to
 	start  sync.Once
 
@@ -27,12 +28,12 @@ type Engine struct {
 	watches map[*Watch]struct{}
 	beats   map[*beat]struct{} // those that are running
 	armed   time.Duration      // what the timer is set to; 0 if it is not
-	due     []*beat            // scratch of tick, on the engine's goroutine
+	due     []*beat            // scratch of tick
 	removed *poll.Removals     // nil until a group is watched
 	writes  *poll.Writes       // nil until the first OnWrite
 }
 
-// NewEngine makes an engine. It holds three descriptors until it is closed, and
+// NewEngine makes an engine. It holds two descriptors until it is closed, and
 // a thread from the first watch on.
 //
 // Returns [cgroups.ErrNotSupported] on other systems than Linux.
@@ -191,7 +192,7 @@ func (e *Engine) arm(next time.Duration) {
 	}
 }
 
-// tick runs the beats that are due, on the engine's goroutine.
+// tick runs the beats that are due, while the engine's goroutine does nothing.
 func (e *Engine) tick() {
 	e.mu.Lock()
 	now := e.now()

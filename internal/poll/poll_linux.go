@@ -14,20 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tokens of the Poller's own descriptors.
+// The token of the Poller's own descriptor, and the first of the others.
 const (
 	wakeToken Token = iota
-	timerToken
 	firstToken
 )
 
 // Poller is a set of descriptors that one goroutine waits for. All methods but
 // Wait may be called from any goroutine, also from functions that Wait calls.
 type Poller struct {
-	epoll, wake, timer *sys.FD
-	tick               func()
+	epoll, wake *sys.FD
+	tick        func()
+	turn        sync.Mutex // held while a function of somebody's runs
 
 	mu      sync.Mutex
+	timer   *time.Timer // nil until the first Arm
+	due     time.Time   // when the timer is to run out; zero if it is not
 	entries map[Token]entry
 	next    Token
 	waiting bool // a Wait is under way; it frees the descriptors if closed meanwhile
@@ -42,8 +44,9 @@ type entry struct {
 	fn   func(Events)
 }
 
-// New makes a Poller, which holds three descriptors. tick is called by Wait
-// when the timer set by Arm runs out; it may be nil if nobody calls Arm.
+// New makes a Poller, which holds two descriptors. tick is called when the timer
+// set by Arm runs out, whether or not somebody waits; it may be nil if nobody calls
+// Arm.
 func New(tick func()) (*Poller, error) {
 	p := &Poller{tick: tick, entries: make(map[Token]entry), next: firstToken}
 	if err := p.open(); err != nil {
@@ -63,18 +66,11 @@ func (p *Poller) open() error {
 		return os.NewSyscallError("eventfd2", err)
 	}
 	p.wake = sys.NewFD(fd)
-	if fd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
-		return os.NewSyscallError("timerfd_create", err)
-	}
-	p.timer = sys.NewFD(fd)
-	if err := p.control(unix.EPOLL_CTL_ADD, p.wake.Int(), In, wakeToken); err != nil {
-		return err
-	}
-	return p.control(unix.EPOLL_CTL_ADD, p.timer.Int(), In, timerToken)
+	return p.control(unix.EPOLL_CTL_ADD, p.wake.Int(), In, wakeToken)
 }
 
 func (p *Poller) free() error {
-	return errors.Join(p.epoll.Close(), p.wake.Close(), p.timer.Close())
+	return errors.Join(p.epoll.Close(), p.wake.Close())
 }
 
 func (p *Poller) control(op, fd int, events Events, t Token) error {
@@ -142,8 +138,35 @@ func (p *Poller) Arm(d time.Duration) error {
 	if p.closed {
 		return os.ErrClosed
 	}
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(max(d, 0)))}
-	return os.NewSyscallError("timerfd_settime", unix.TimerfdSettime(p.timer.Int(), 0, &spec, nil))
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.due = time.Time{}
+	if d <= 0 {
+		return nil
+	}
+	p.due = time.Now().Add(d)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(d, p.ring)
+	} else {
+		p.timer.Reset(d)
+	}
+	return nil
+}
+
+// ring calls tick, unless the timer was set anew or stopped since it ran out.
+func (p *Poller) ring() {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	p.mu.Lock()
+	rings := !p.closed && !p.due.IsZero() && !time.Now().Before(p.due)
+	if rings {
+		p.due = time.Time{}
+	}
+	p.mu.Unlock()
+	if rings {
+		p.tick()
+	}
 }
 
 // Wait blocks until something is ready, calls the functions of what is, and
@@ -185,19 +208,17 @@ func (p *Poller) Wait() error {
 }
 
 func (p *Poller) dispatch(ev *unix.EpollEvent) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	t := Token(uint32(ev.Fd)) | Token(uint32(ev.Pad))<<32
 	p.mu.Lock()
 	e, ok := p.entries[t]
 	if ok && e.once {
 		_ = p.remove(t) // ENOENT at most, and then it is what was wanted
 	}
-	closed := p.closed
+	ok = ok && !p.closed
 	p.mu.Unlock()
-	switch {
-	case closed, t == wakeToken:
-	case t == timerToken:
-		p.tick()
-	case ok:
+	if ok {
 		e.fn(Events(ev.Events))
 	}
 }
@@ -212,6 +233,9 @@ func (p *Poller) Close() error {
 		return nil
 	}
 	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 	clear(p.entries)
 	if !p.waiting {
 		return p.free()

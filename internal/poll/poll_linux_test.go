@@ -144,9 +144,12 @@ func TestStaleEvent(t *testing.T) {
 	signal(t, fds[1])
 	require.NoError(t, p.Wait())
 	assert.Equal(t, 1, calls)
-	p.tick = func() {}
-	require.NoError(t, p.Arm(time.Millisecond))
+	later := eventfd(t)
+	_, err := p.Add(later, In, func(Events) { calls += 10 })
+	require.NoError(t, err)
+	signal(t, later)
 	require.NoError(t, p.Wait())
+	assert.Equal(t, 11, calls, "nothing else was on its way")
 	require.NoError(t, unix.Close(survivor))
 }
 
@@ -189,6 +192,35 @@ func TestTimer(t *testing.T) {
 	require.NoError(t, p.Close())
 	require.ErrorIs(t, receive(t, end), os.ErrClosed)
 	require.ErrorIs(t, p.Arm(time.Millisecond), os.ErrClosed)
+}
+
+// TestTurns has the timer run out while a function of a descriptor runs.
+func TestTurns(t *testing.T) {
+	testutil.CheckLeaks(t)
+	var running, both atomic.Bool
+	ticks := make(chan time.Time, 1)
+	p := open(t, func() { both.Store(running.Load()); ticks <- time.Now() })
+	fd := eventfd(t)
+	_, err := p.Add(fd, In, func(Events) {
+		running.Store(true)
+		defer running.Store(false)
+		assert.NoError(t, p.Arm(time.Millisecond))
+		time.Sleep(20 * time.Millisecond)
+	})
+	require.NoError(t, err)
+	signal(t, fd)
+	require.NoError(t, p.Wait())
+	receive(t, ticks)
+	assert.False(t, both.Load(), "one after the other")
+
+	// Nor does it after the end, if it ran out before.
+	p.turn.Lock()
+	require.NoError(t, p.Arm(time.Nanosecond))
+	time.Sleep(5 * time.Millisecond)
+	require.NoError(t, p.Close())
+	p.turn.Unlock()
+	time.Sleep(5 * time.Millisecond)
+	assert.Empty(t, ticks)
 }
 
 func TestClose(t *testing.T) {
