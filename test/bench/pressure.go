@@ -76,11 +76,14 @@ func pressureTable(ctx context.Context, p *place, o options) (*table, error) {
 type stalling struct {
 	*isolation.Sandbox
 	pressure cgroups.Pressure
-	thawed   time.Duration // its counter then
+	counts   []count // within the window, and the last one before it
 	crossed  chan time.Duration
 	rising   chan heard
 	over     chan struct{}
 }
+
+// count is a counter of stalled time at one moment.
+type count struct{ at, total time.Duration }
 
 // heard is an event, as its reader got it.
 type heard struct {
@@ -236,7 +239,7 @@ func crossings(ctx context.Context, all []*stalling) (late []time.Duration, by e
 				failed <- err
 				return
 			}
-			s.thawed = s.pressure.Some.Total
+			s.counts = []count{{monotonic(), s.pressure.Some.Total}}
 			begun <- s
 			if err := s.Thaw(ctx); err != nil {
 				failed <- err
@@ -300,8 +303,12 @@ func tell(begun chan *stalling, n int, done chan struct{}) error {
 			if err := s.Cgroup().Pressure(cgroups.PressureCPU, &s.pressure); err != nil {
 				return err
 			}
-			if s.pressure.Some.Total-s.thawed >= threshold.Stall {
-				s.crossed <- monotonic()
+			now := count{monotonic(), s.pressure.Some.Total}
+			for s.counts = append(s.counts, now); s.counts[1].at <= now.at-threshold.Window; {
+				s.counts = s.counts[1:]
+			}
+			if now.total-s.counts[0].total >= threshold.Stall {
+				s.crossed <- now.at
 				watched = append(watched[:i], watched[i+1:]...)
 				i--
 				n--
