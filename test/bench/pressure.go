@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -46,14 +48,18 @@ func pressureTable(ctx context.Context, p *place, o options) (*table, error) {
 	}
 	cmd := p.worker("pressure", "-name", p.name+"-pressure", "-dir", p.dir, "-state", filepath.Join(p.state, "pressure"),
 		"-rounds", strconv.Itoa(rounds), "-listen", listen.String())
+	var out bytes.Buffer
 	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
+	if err := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, said.String())
 	}
 	var res pressureResult
-	if err := json.Unmarshal(out, &res); err != nil {
+	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
 		return nil, err
 	}
 	late := &row{Name: "event after the crossing, by the " + res.By, Values: spread(res.Late)}
@@ -67,7 +73,7 @@ func pressureTable(ctx context.Context, p *place, o options) (*table, error) {
 		Name: "pressure", Title: fmt.Sprintf("Hear of stalls in %d sandboxes, with the thresholds of a Watch that names none", watchedSandboxes),
 		Columns: []string{"median", "p95", "max", column},
 		Rows:    []*row{late, share("listening, nobody stalls", res.Resting), share("listening, some stall, for CPU, memory and IO", res.Stalled)},
-		Notes: []string{fmt.Sprintf("%d crossings, told by a thread that reads the same counters each millisecond. The bar is about the latest; where there is", len(res.Late)),
+		Notes: []string{fmt.Sprintf("%d crossings, told by a thread that reads the same counters every 10 ms. The bar is about the latest; where there is", len(res.Late)),
 			"CAP_SYS_RESOURCE the kernel itself is late by up to a tenth of the window. Listening: the CPU time of the agent in " + listen.String() + "."},
 	}, nil
 }
@@ -102,7 +108,7 @@ func pressure(args []string) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	host, err := isolation.Open(ctx, isolation.Config{Root: *state, Parent: *name})
 	if err != nil {
@@ -259,6 +265,8 @@ func crossings(ctx context.Context, all []*stalling) (late []time.Duration, by e
 		case at = <-s.crossed:
 		case err := <-failed:
 			return nil, 0, err
+		case <-time.After(10 * time.Second):
+			return nil, 0, fmt.Errorf("%s does not stall", s.ID())
 		}
 		select {
 		case h := <-s.rising:
@@ -282,9 +290,11 @@ func crossings(ctx context.Context, all []*stalling) (late []time.Duration, by e
 	return late, by, nil
 }
 
-// tell reads the counters of n sandboxes each millisecond, of each from when it
-// comes in, and says when it has crossed the threshold. They have not stalled
-// within the window before.
+// tell reads the counters of n sandboxes every 10 ms, of each from when it comes in,
+// and says when it has crossed the threshold. They have not stalled within the window
+// before. More often would be wrong: each reading divides what has been since the last
+// by the time that CPUs were busy, in whole ticks of up to 10 ms, and what came in less
+// than one is lost (collect_percpu_times in kernel/sched/psi.c).
 func tell(begun chan *stalling, n int, done chan struct{}) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -314,7 +324,7 @@ func tell(begun chan *stalling, n int, done chan struct{}) error {
 				n--
 			}
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
 }
