@@ -22,6 +22,10 @@ const procPressure = "/proc/pressure"
 // controllers cause too. What p held before is gone. It allocates nothing after
 // the first call.
 //
+// To read is to have the kernel add up what has been since the last reading, by
+// whomever, in whole ticks of 1 to 10 ms: who reads more often than that takes from
+// Total what nobody sees any more. (collect_percpu_times in kernel/sched/psi.c.)
+//
 // Returns an [UnsupportedError] if the group is not in the unified tree, if the
 // kernel does not account pressure, or if cgroup.pressure switches it off for
 // this group; an error that matches [ErrGone] if the group was removed.

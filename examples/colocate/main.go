@@ -24,7 +24,7 @@
 // as those of users who do not know of each other, and each cycle of 2 s has the
 // same ones, so that what is measured for whole cycles is comparable. A request
 // costs the service two milliseconds of CPU, as a page or a query does, and there are
-// 350 a second, so that the service uses some two thirds of its CPU. The less one
+// 370 a second, so that the service uses some two thirds of its CPU. The less one
 // costs, the more a single system call of batch work, which the kernel does not
 // interrupt, shows in the p99; the more there are, the more the p99 is of requests
 // that wait for each other; and the fewer there are, the more of a CPU is idle that
@@ -116,9 +116,9 @@ func main() {
 	flag.StringVar(&o.config.Parent, "parent", "caisson-colocate", "cgroup above the sandboxes")
 	o.ways = []way{alone, unprotected, static, managed}
 	flag.Func("ways", "what is measured in turn: some of alone, unprotected, static, elastic, shared, reported and pinned, separated by commas", o.setWays)
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds of all four ways")
-	flag.DurationVar(&o.phase, "phase", 4*cycle, "how long each way is measured in a round; best some times 2s, after which the requests come as before")
-	flag.IntVar(&o.rate, "rate", 350, "requests a second")
+	flag.IntVar(&o.rounds, "rounds", 9, "rounds of all four ways")
+	flag.DurationVar(&o.phase, "phase", 2*cycle, "how long each way is measured in a round; best some times 2s, after which the requests come as before")
+	flag.IntVar(&o.rate, "rate", 370, "requests a second")
 	flag.BoolVar(&o.even, "even", false, "send requests at equal distances, and not at random as independent users do")
 	flag.IntVar(&o.cost, "cost", 540_000, "turns of a loop that each request makes the service run")
 	flag.StringVar(&o.batch, "batch", "--cpu 2 --cpu-method matrixprod; --cache 1; --vm 1 --vm-bytes 128m; --fork 1",

@@ -258,6 +258,9 @@ const (
 // such time, the attempt that was disturbed least counts, and says so.
 func (s *stage) undisturbed(ctx context.Context, w way) (best outcome, err error) {
 	for n := range attempts {
+		if err := s.caughtUp(ctx); err != nil {
+			return best, err
+		}
 		if err := s.awaitCalm(ctx); err != nil {
 			return best, err
 		}
@@ -273,6 +276,24 @@ func (s *stage) undisturbed(ctx context.Context, w way) (best outcome, err error
 		}
 	}
 	return best, nil
+}
+
+// backlog is how late answers are while there are requests that a way has left behind,
+// and patience how long it is waited for the service, alone, to answer them.
+const (
+	backlog  = 100 * time.Millisecond
+	patience = 60 * time.Second
+)
+
+// caughtUp waits until the service has answered what was due in the way before.
+func (s *stage) caughtUp(ctx context.Context) error {
+	for began := time.Now(); time.Since(began) < patience; {
+		list, err := s.gather(ctx, time.Second)
+		if err != nil || quantile(list, 0.5) < backlog {
+			return err
+		}
+	}
+	return fmt.Errorf("the service is behind after %v alone: -rate or -cost is too much for it", patience)
 }
 
 // awaitCalm waits, not for ever, for a second in which others use little.
