@@ -40,7 +40,7 @@ func (a *above) covers(cg *cgroups.Cgroup) bool {
 }
 
 // stalled is how long somebody above has stalled, as of the present tick. It is for
-// the engine's goroutine.
+// functions that the poller calls.
 func (e *Engine) stalled(r cgroups.PressureResource) moment {
 	a := &e.above
 	m := &a.seen[r]

@@ -67,7 +67,7 @@ type Watch struct {
 	source source
 	queue  *queue
 
-	mu       sync.Mutex // held by whatever the engine's goroutine does with the watch
+	mu       sync.Mutex // held by whatever the engine does with the watch
 	stopped  bool
 	gauges   []*gauge
 	counters counters

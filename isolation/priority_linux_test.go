@@ -119,6 +119,7 @@ func TestNetworkPriorityMissing(t *testing.T) {
 
 // What leaves by the machine's own network goes by class, too.
 func TestEgressPriority(t *testing.T) {
+	testutil.Require(t, testutil.SocketGroups)
 	cfg, machine := networked(t)
 	other := nettest.Machine(t)
 	nettest.Cable(t, "up0", machine, other)

@@ -23,6 +23,7 @@ const (
 	LegacyTree     Requirement = "cgroup1"          // a mounted cgroup v1 hierarchy with a controller
 	UnifiedTree    Requirement = "cgroup2"          // a mounted cgroup2 hierarchy, controllers or not
 	PSI            Requirement = "psi"              // /proc/pressure
+	SocketGroups   Requirement = "socket-groups"    // sockets whose cgroup2 group the kernel finds: Linux 5.15, or no net_cls and net_prio of v1, whose use ends that
 	SysResource    Requirement = "cap-sys-resource" // CAP_SYS_RESOURCE
 	NetAdmin       Requirement = "cap-net-admin"    // CAP_NET_ADMIN
 	UserNamespaces Requirement = "userns"           // this user may make user namespaces

@@ -42,6 +42,8 @@ func unmet(r Requirement) error {
 		// Opened and read: with psi=0 the file is there and read gives EOPNOTSUPP.
 		_, err := os.ReadFile("/proc/pressure/memory")
 		return err
+	case SocketGroups:
+		return socketGroups()
 	case Systemd:
 		_, err := os.Stat("/run/systemd/system")
 		if err == nil && !Emulated() {
@@ -92,6 +94,21 @@ func unmet(r Requirement) error {
 	default:
 		return unmetCgroup(r)
 	}
+}
+
+func socketGroups() error {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return err
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(release), "%d.%d", &major, &minor); err != nil {
+		return err
+	}
+	if major > 5 || major == 5 && minor >= 15 || unmetCgroup(Cgroup1("net_cls")) != nil && unmetCgroup(Cgroup1("net_prio")) != nil {
+		return nil
+	}
+	return errors.New("somebody may have used net_cls or net_prio")
 }
 
 func unmetCgroup(r Requirement) error {

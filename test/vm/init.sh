@@ -116,7 +116,9 @@ run() {
 		# few seconds more.
 		cat </run/output &
 		reader=$!
-		"$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-240s} ${TEST_RUN:+-test.run=$TEST_RUN} ${flag:+'$flag'}" >/run/output 2>&1
+		# In a child, which inherits no orphan: the end of one of this process's would
+		# interrupt the opening of the pipe.
+		(exec "$@" "/tests/$t.test -test.v=test2json -test.timeout=${TEST_TIMEOUT:-240s} ${TEST_RUN:+-test.run=$TEST_RUN} ${flag:+'$flag'}" >/run/output 2>&1)
 		status=$?
 		(sleep 5; kill $reader) 2>/dev/null &
 		timer=$!

@@ -46,7 +46,7 @@ var matrix = []environment{
 	{linux61, "v2", since61},
 	{linux61, "hybrid", legacySince61},
 	{systemd61, "v2", slices.Concat([]string{"systemd"}, since61, runtimes)},
-	{linux510, "v2", nil},
+	{linux510, "v2", []string{"socket-groups"}},
 	{systemd61, "hybrid", slices.Concat([]string{"systemd", "crun"}, legacySince61)},
 }
 
@@ -80,10 +80,10 @@ var (
 	// Control files and more, newer than 5.10, by the kernels above that brought them.
 	since61 = []string{
 		"cgroup2.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.max.burst", "memory.peak",
-		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock", "prjquota",
+		"memory.reclaim", "pids.peak", "overlay.user", "exec.user", "landlock", "prjquota", "socket-groups",
 	}
 	since612      = []string{"idmapped", "landlock.scope", "cpuset.cpus.exclusive", "memory.swap.peak", "pids.events.local", "xfs"}
-	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock", "prjquota"}
+	legacySince61 = []string{"cgroup1.misc", "cgroup.kill", "cgroup.pressure", "cpu.idle", "cpu.cfs_burst_us", "overlay.user", "exec.user", "landlock", "prjquota", "socket-groups"}
 )
 
 // absent are classes that no environment offers, each for a reason.
