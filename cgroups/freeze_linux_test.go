@@ -65,6 +65,7 @@ func TestFreeze(t *testing.T) {
 			for range 3 {
 				require.NoError(t, c.Freeze(t.Context()))
 				assert.True(t, frozen(c))
+				time.Sleep(20 * time.Millisecond) // the tick may find it on its way to sleep
 				before := cpuTicks(t, s.Process.Pid)
 				require.NoError(t, c.Freeze(t.Context()), "twice")
 				assert.Equal(t, before, cpuTicks(t, s.Process.Pid), "it stands still")
