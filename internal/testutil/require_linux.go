@@ -105,10 +105,16 @@ func socketGroups() error {
 	if _, err := fmt.Sscanf(string(release), "%d.%d", &major, &minor); err != nil {
 		return err
 	}
-	if major > 5 || major == 5 && minor >= 15 || unmetCgroup(Cgroup1("net_cls")) != nil && unmetCgroup(Cgroup1("net_prio")) != nil {
+	if major > 5 || major == 5 && minor >= 15 {
 		return nil
 	}
-	return errors.New("somebody may have used net_cls or net_prio")
+	mounts, err := CgroupMounts()
+	for _, m := range mounts {
+		if slices.Contains(m.Controllers, "net_cls") || slices.Contains(m.Controllers, "net_prio") {
+			return errors.New("somebody may have used net_cls or net_prio")
+		}
+	}
+	return err
 }
 
 func unmetCgroup(r Requirement) error {
