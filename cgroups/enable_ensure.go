@@ -84,7 +84,7 @@ func (c *Cgroup) fill(ctx context.Context, n *node) error {
 	for {
 		more, err := c.fillOnce(ctx, n, &moves)
 		if err != nil {
-			return errors.Join(err, n.empty(moves))
+			return errors.Join(err, n.empty(context.WithoutCancel(ctx), moves))
 		}
 		if !more {
 			return nil
@@ -118,7 +118,7 @@ func (c *Cgroup) fillOnce(ctx context.Context, n *node, moves *[]move) (more boo
 		}
 		if err == nil {
 			*moves = append(*moves, move{pid, from})
-			err = n.add(pid)
+			err = n.add(ctx, pid)
 		}
 		if err != nil && !errors.Is(err, syscall.ESRCH) {
 			return false, err
@@ -129,7 +129,7 @@ func (c *Cgroup) fillOnce(ctx context.Context, n *node, moves *[]move) (more boo
 
 // empty puts the processes in n back where they were; one that forked since
 // goes where the first was.
-func (n *node) empty(moves []move) error {
+func (n *node) empty(ctx context.Context, moves []move) error {
 	for {
 		pids, err := everyone([]*node{n})
 		if err != nil || len(pids) == 0 || len(moves) == 0 {
@@ -137,7 +137,7 @@ func (n *node) empty(moves []move) error {
 		}
 		for _, pid := range pids {
 			i := max(0, slices.IndexFunc(moves, func(m move) bool { return m.pid == pid }))
-			if err := n.in.putBack(pid, moves[i].from); err != nil && !errors.Is(err, syscall.ESRCH) {
+			if err := n.in.putBack(ctx, pid, moves[i].from); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return err
 			}
 		}

@@ -204,7 +204,7 @@ func TestKillInVain(t *testing.T) {
 	c := newGroup(t, r, ControllersOf(ControllerPIDs))
 	s := spawn(t, c, "read x")
 	// Frozen through a group that is not c's, it does not die.
-	require.NoError(t, freezer.add(s.Process.Pid))
+	require.NoError(t, freezer.add(t.Context(), s.Process.Pid))
 	require.NoError(t, freezer.freezeLegacy(t.Context()))
 	for _, kill := range []func(context.Context) error{c.Kill, c.hunt, legacyTwin(c).Kill} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -261,7 +261,7 @@ func TestKillInOneTree(t *testing.T) {
 		c := newGroup(t, r, r.Controllers())
 		n := c.places()[i]
 		s := start(t, "read x")
-		require.NoError(t, n.add(s.Process.Pid))
+		require.NoError(t, n.add(t.Context(), s.Process.Pid))
 		for _, other := range c.places() {
 			if other != n {
 				removeRaw(t, other.in, c.path)
@@ -283,7 +283,7 @@ func TestKillSelf(t *testing.T) {
 	require.NoError(t, c.Add(t.Context(), os.Getpid()))
 	defer func() {
 		for _, n := range c.places() {
-			assert.NoError(t, n.in.putBack(os.Getpid(), all))
+			assert.NoError(t, n.in.putBack(context.Background(), os.Getpid(), all))
 		}
 	}()
 	require.ErrorIs(t, c.Kill(t.Context()), ErrInvalid)

@@ -3,11 +3,11 @@
 package cgroups
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -171,10 +171,10 @@ func (c *Cgroup) HoldsCaller() bool {
 }
 
 // putBack moves a process to where it was in h.
-func (h *hierarchy) putBack(pid int, before []membership) error {
+func (h *hierarchy) putBack(ctx context.Context, pid int, before []membership) error {
 	rel, ok := h.of(before, 0)
 	if !ok {
 		return fmt.Errorf("process %d stays in %s: where it was is outside of this tree", pid, h.dir.Path())
 	}
-	return h.dir.WriteFile(path.Join(rel, fileProcs), strconv.Itoa(pid))
+	return moveTo(ctx, h.dir, path.Join(rel, fileProcs), pid)
 }

@@ -60,6 +60,7 @@ var regressions = []struct {
 	{"moby-51446 moby-41233", "somebody takes a value back and nobody notices", takenBack},
 	{"lxd-13192", "memory.high is dropped", onFake(highStays)},
 	{"bun-39654 bun-34018 systemd-29723", "pressure triggers that the kernel misreads or does not take", triggers},
+	{"runc-1884 cd-cgroups-250", "a process that is just starting a thread cannot be moved", movedWithNewThread},
 	{"runc-4841", "what is rounded to pages does not read back", onFake(pages)},
 }
 
@@ -95,7 +96,7 @@ func TestRegressionNames(t *testing.T) {
 		take(e.threads)
 		assert.NotEmpty(t, e.why)
 	}
-	assert.Len(t, seen, 122)
+	assert.Len(t, seen, 124)
 }
 
 func TestRegression(t *testing.T) {
@@ -401,6 +402,24 @@ func removeBusy(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	require.NoError(t, <-done)
 	require.NoError(t, c.Remove(t.Context()), "once more")
 	assert.NotContains(t, fake.Tree(), "web")
+}
+
+func movedWithNewThread(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	pids, err := group(t, fake, "other").Procs(nil)
+	require.NoError(t, err)
+	news := fake.Fail("cgroup.procs", syscall.EINVAL).At(1, 2)
+	require.NoError(t, c.Add(t.Context(), pids[0]))
+	assert.Equal(t, 2, news.Struck())
+	news.Lift()
+	fake.Fail("cgroup.procs", syscall.EINVAL)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	err = c.Add(ctx, pids[0])
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, syscall.EINVAL)
+	if c.Mode() == cgroups.Unified { // one is enough: it takes a quarter of a second
+		require.ErrorContains(t, c.Add(t.Context(), pids[0]), "invalid argument (")
+	}
 }
 
 // grow makes the group's process want more than it may have.

@@ -40,7 +40,7 @@ func TestRemoveEmpty(t *testing.T) {
 		c = newGroup(t, r, 0)
 		n := c.places()[i]
 		s := start(t, "sleep 1000")
-		require.NoError(t, n.add(s.Process.Pid))
+		require.NoError(t, n.add(t.Context(), s.Process.Pid))
 		s.begin(t)
 		require.ErrorIs(t, c.removeEmpty(), syscall.EBUSY, n.dir.Path())
 		require.NoError(t, c.Kill(ctx), n.dir.Path())
