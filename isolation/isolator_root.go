@@ -346,15 +346,17 @@ func (b *rootBuilder) protect() {
 			b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec})
 		}
 	}
+	nothing := &launch.Tree{Bind: "/dev/null", Attr: attrNoSUID | attrNoExec}
+	empty := &launch.Tree{Type: "tmpfs", Source: "masked", Options: []string{"size=4k", "mode=555"},
+		Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec}
 	for _, p := range masked {
 		mode, ok := b.lookup(p)
 		if !ok {
 			continue
 		}
-		t := &launch.Tree{Bind: "/dev/null", Attr: attrNoSUID | attrNoExec}
+		t := nothing
 		if mode.IsDir() {
-			t = &launch.Tree{Type: "tmpfs", Source: "masked", Options: []string{"size=4k", "mode=555"},
-				Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec}
+			t = empty
 		}
 		b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Mount: t})
 	}

@@ -38,8 +38,8 @@ type header struct {
 type step struct {
 	nr    uint64
 	args  [6]uint64
-	out   [2]uint64 // where to leave the result: addresses of later arguments, or 0
-	want  uint32    // an errno that is the success of this step; its success is then a failure
+	outs  uint64 // a list of where to leave the result: addresses of later arguments, and 0; or 0
+	want  uint32 // an errno that is the success of this step; its success is then a failure
 	flags uint32
 	errno uint32 // how an optional step was refused
 	tries uint32 // how often it is done again when it says EAGAIN
@@ -76,7 +76,7 @@ type image struct {
 
 // reserve makes room for so many steps, and for what usually goes with them.
 func (im *image) reserve(steps int) {
-	const dataEach = 12 // bytes
+	const dataEach = 24 // bytes, with the lists of results
 	im.room = make([]uint64, (headerSize+uintptr(steps)*(stepSize+dataEach))/8)
 	if steps > fewSteps { // a root's hand their results on
 		im.outs = make([]out, 0, steps/2)
@@ -91,8 +91,12 @@ func (im *image) reserve(steps int) {
 // out says that the result of step from is argument arg of step to.
 type out struct{ from, to, arg int }
 
+// result is an argument that is the result of an earlier step, whose index it is.
+type result int
+
 // add appends a step. An argument of type string or []byte becomes the address
-// of a copy (a string's ends in NUL), a block or a field its address.
+// of a copy (a string's ends in NUL), a block or a field its address; a result is
+// known when the child has come to it.
 func (im *image) add(nr uintptr, args ...any) int {
 	st := step{nr: uint64(nr)}
 	var ptrs, fields uint8
@@ -116,6 +120,9 @@ func (im *image) add(nr uintptr, args ...any) int {
 			st.args[i], ptrs = uint64(a), ptrs|1<<i
 		case field:
 			st.args[i], fields = uint64(a), fields|1<<i
+		case result:
+			st.args[i] = ^uint64(0) // no descriptor, where that step fails and may
+			im.outs = append(im.outs, out{int(a), len(im.steps), i})
 		default:
 			panic("launch: an argument of an unknown type")
 		}
@@ -162,19 +169,24 @@ func (im *image) vector(items []string) block {
 	return block(array)
 }
 
-// pipe makes the result of step from argument arg of step to.
-func (im *image) pipe(from, to, arg int) { im.outs = append(im.outs, out{from, to, arg}) }
-
-// finish lays out header, steps and data.
+// finish lays out header, steps, data, and lists of where results go.
 func (im *image) finish(args cloneArgs) {
 	// The last step is execve, which does not return; the loop ends in it
 	// whatever happens.
 	im.add(unix.SYS_EXIT_GROUP, 127)
 	dataAt := headerSize + uintptr(len(im.steps))*stepSize
-	if n := int(dataAt+uintptr(len(im.data))+7) / 8; n <= len(im.room) && &im.steps[0] == &stepsOf(im.room, 1)[0] {
-		im.words = im.room[:n]
+	lists := dataAt + (uintptr(len(im.data))+7)&^7
+	words := int(lists)/8 + len(im.outs)
+	for _, o := range im.outs {
+		if im.steps[o.from].outs == 0 {
+			words++ // the end of its list
+		}
+		im.steps[o.from].outs++
+	}
+	if words <= len(im.room) && &im.steps[0] == &stepsOf(im.room, 1)[0] {
+		im.words = im.room[:words]
 	} else {
-		im.words = make([]uint64, n)
+		im.words = make([]uint64, words)
 		copy(stepsOf(im.words, len(im.steps)), im.steps)
 		im.steps = stepsOf(im.words, len(im.steps))
 	}
@@ -203,13 +215,18 @@ func (im *image) finish(args cloneArgs) {
 			}
 		}
 	}
-	for _, o := range im.outs {
-		n := 0
-		if im.steps[o.from].out[0] != 0 {
-			n = 1
+	for i := range im.steps {
+		if st := &im.steps[i]; st.outs != 0 { // how many; now the end of its list, which is filled from there
+			lists += uintptr(st.outs) * 8
+			st.outs = uint64(lists)
+			im.reloc(headerSize + uintptr(i)*stepSize + unsafe.Offsetof(step0.outs))
+			lists += 8
 		}
-		im.steps[o.from].out[n] = uint64(argAt(o.to, o.arg))
-		im.reloc(headerSize + uintptr(o.from)*stepSize + unsafe.Offsetof(step0.out) + uintptr(n)*8)
+	}
+	for _, o := range im.outs {
+		at := im.steps[o.from].outs - 8
+		im.steps[o.from].outs, im.words[at/8] = at, uint64(argAt(o.to, o.arg))
+		im.reloc(uintptr(at))
 	}
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&im.words[0])), len(im.words)*8)
 	copy(raw[dataAt:], im.data)

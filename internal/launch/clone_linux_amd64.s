@@ -89,14 +89,16 @@ result:
 	CMPQ	AX, (step_args+16)(BX)
 	JNE	unwanted
 store:
-	MOVQ	(step_out+0)(BX), DX
+	MOVQ	step_outs(BX), SI
+	TESTQ	SI, SI
+	JZ	next
+each:
+	MOVQ	(SI), DX
 	TESTQ	DX, DX
 	JZ	next
 	MOVQ	AX, (DX)
-	MOVQ	(step_out+8)(BX), DX
-	TESTQ	DX, DX
-	JZ	next
-	MOVQ	AX, (DX)
+	ADDQ	$8, SI
+	JMP	each
 next:
 	ADDQ	$step__size, BX
 	INCL	R13

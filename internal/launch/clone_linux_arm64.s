@@ -86,12 +86,14 @@ result:
 	CMP	R10, R0
 	BNE	unwanted
 store:
-	MOVD	(step_out+0)(R20), R10
+	MOVD	step_outs(R20), R11
+	CBZ	R11, next
+each:
+	MOVD	(R11), R10
 	CBZ	R10, next
 	MOVD	R0, (R10)
-	MOVD	(step_out+8)(R20), R10
-	CBZ	R10, next
-	MOVD	R0, (R10)
+	ADD	$8, R11, R11
+	B	each
 next:
 	ADD	$step__size, R20, R20
 	ADD	$1, R21, R21

@@ -31,8 +31,8 @@ type Program struct {
 	names    []File         // descriptors, as errors call them
 	labels   map[int]string // steps that have a name of their own; nil if none has
 	maps     []mapFile      // what the parent writes into /proc/PID
-	slots    int            // the first descriptor number that nobody else uses, see root_linux.go
-	opened   map[*Tree]int  // slots of what is bound
+	results  []File         // steps, and what errors call their results
+	build    assembly       // of its root
 	overlaid int            // step that mounts an overlay, counted as errors count; or 0
 	pidns    int            // namespace that the child is born in, or -1
 	held     [2]int         // steps that hold the report and the stub
@@ -241,9 +241,9 @@ func (p *Program) setup(s *Spec) error {
 		ifreq := make([]byte, 40)
 		copy(ifreq, "lo")
 		binary.NativeEndian.PutUint16(ifreq[unix.IFNAMSIZ:], unix.IFF_UP)
-		sock := p.add(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		up := p.add(unix.SYS_IOCTL, -1, unix.SIOCSIFFLAGS, ifreq)
-		p.close(sock, up)
+		sock := result(p.add(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0))
+		p.add(unix.SYS_IOCTL, sock, unix.SIOCSIFFLAGS, ifreq)
+		p.add(unix.SYS_CLOSE, sock)
 	}
 	for _, w := range s.Writes {
 		p.write(w)
@@ -411,21 +411,14 @@ func (p *Program) identity(uid, gid uint32) {
 // write opens, writes and closes a file.
 func (p *Program) write(w Write) {
 	open := p.add(unix.SYS_OPENAT, unix.AT_FDCWD, w.Path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	wr := p.add(unix.SYS_WRITE, -1, []byte(w.Data), len(w.Data))
-	p.whole(wr)
-	p.close(open, wr)
+	p.whole(p.add(unix.SYS_WRITE, result(open), []byte(w.Data), len(w.Data)))
+	p.add(unix.SYS_CLOSE, result(open))
 	for st := open; st < len(p.steps); st++ {
 		p.optional(st, w.Optional)
 		if st > open {
 			p.steps[st].flags |= flagFollows
 		}
 	}
-}
-
-// close hands the descriptor that step from made to step use, and closes it.
-func (p *Program) close(from, use int) {
-	p.pipe(from, use, 0)
-	p.pipe(from, p.add(unix.SYS_CLOSE, -1), 0)
 }
 
 func (p *Program) whole(step int) { p.steps[step].flags |= flagWrite }

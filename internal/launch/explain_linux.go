@@ -178,19 +178,28 @@ func (p *Program) argText(i, a, kind int) string {
 		return "..."
 	case file:
 		if from, ok := p.source(i, a); ok {
+			if name := nameIn(p.results, from); name != "" {
+				return fmt.Sprintf("result of %d<%s>", from+1, name)
+			}
 			return fmt.Sprintf("result of %d", from+1)
 		}
-		if name := p.nameOf(int(v)); name != "" {
+		if name := nameIn(p.names, int(v)); name != "" {
 			return fmt.Sprintf("%d<%s>", v, name)
 		}
 	}
 	return strconv.FormatInt(int64(v), 10)
 }
 
-// nameOf is what errors call the descriptor fd.
-func (p *Program) nameOf(fd int) string {
-	for _, f := range p.names {
-		if f.FD == fd {
+// result is that of a step, by a name for errors.
+func (p *Program) result(name string, step int) result {
+	p.results = append(p.results, File{FD: step, Path: name})
+	return result(step)
+}
+
+// nameIn is what errors call a descriptor, or the result of a step.
+func nameIn(names []File, of int) string {
+	for _, f := range names {
+		if f.FD == of {
 			return f.Path
 		}
 	}
@@ -257,7 +266,7 @@ func (p *Program) cloneText() string {
 	s := "clone3(" + strings.Join(flags, "|")
 	if p.flags&unix.CLONE_INTO_CGROUP != 0 {
 		fd := int(headerOf(p.words).clone.cgroup)
-		s += fmt.Sprintf(", cgroup %d<%s>", fd, p.nameOf(fd))
+		s += fmt.Sprintf(", cgroup %d<%s>", fd, nameIn(p.names, fd))
 	}
 	return s + ")"
 }

@@ -107,10 +107,16 @@ func flightOf(p *Program, k int) *flight {
 	st := &f.arena.steps()[k-1]
 	begin := uint64(uintptr(unsafe.Pointer(st)))
 	for i := range f.arena.steps() { // no earlier step may write into this one
-		for n, to := range f.arena.steps()[i].out {
-			if to >= begin && to < begin+uint64(stepSize) {
-				f.arena.steps()[i].out[n] = uint64(uintptr(unsafe.Pointer(&f.arena.header().stack)))
+		outs := f.arena.steps()[i].outs
+		for outs != 0 {
+			to := &f.arena.words[(outs-uint64(uintptr(unsafe.Pointer(&f.arena.words[0]))))/8]
+			if *to == 0 {
+				break
 			}
+			if *to >= begin && *to < begin+uint64(stepSize) {
+				*to = uint64(uintptr(unsafe.Pointer(&f.arena.header().stack)))
+			}
+			outs += 8
 		}
 	}
 	*st = step{nr: unix.SYS_FUTEX, flags: flagWait}

@@ -32,7 +32,7 @@ func (p *Program) files(files []int) {
 		case fd == -1:
 			p.add(unix.SYS_CLOSE_RANGE, place, place, 0) // closed already is fine
 		case moved:
-			p.pipe(from, p.add(unix.SYS_DUP3, -1, place, 0), 0)
+			p.add(unix.SYS_DUP3, result(from), place, 0)
 		case fd == place:
 			p.add(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
 		default:

@@ -63,12 +63,7 @@ func (p *Program) scope(s *Spec) {
 	attr := binary.NativeEndian.AppendUint64(nil, known)
 	attr = binary.NativeEndian.AppendUint64(attr, 0)
 	attr = binary.NativeEndian.AppendUint64(attr, s.Scoped)
-	made := p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0)
-	// The others are closed, so it has at most the third number after those that stay.
-	rules := s.kept() + 3
-	p.names = append(p.names, File{FD: rules, Path: "landlock rules"})
-	p.pipe(made, p.add(unix.SYS_DUP3, -1, rules, unix.O_CLOEXEC), 0)
-	p.pipe(made, p.add(unix.SYS_CLOSE, -1), 0)
+	rules := p.result("landlock rules", p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0))
 	for i := range s.FileRules {
 		r := &s.FileRules[i]
 		var files, below uint64
@@ -93,13 +88,12 @@ func (p *Program) scope(s *Spec) {
 // allow adds one rule. The structure that it takes, landlock_path_beneath_attr, is in
 // the step's own arguments beyond those of the call, since a descriptor in it is the
 // result of another step.
-func (p *Program) allow(rules int, path string, rights uint64, flags uint32) {
+func (p *Program) allow(rules result, path string, rights uint64, flags uint32) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	raw := (*[unsafe.Sizeof(how)]byte)(unsafe.Pointer(&how))[:]
-	open := p.add(unix.SYS_OPENAT2, unix.AT_FDCWD, path, raw, len(raw))
+	open := result(p.add(unix.SYS_OPENAT2, unix.AT_FDCWD, path, raw, len(raw)))
 	at := field(headerSize + uintptr(len(p.steps))*stepSize + unsafe.Offsetof(step0.args) + 4*8)
-	rule := p.add(unix.SYS_LANDLOCK_ADD_RULE, rules, unix.LANDLOCK_RULE_PATH_BENEATH, at, 0, rights, -1)
+	rule := p.add(unix.SYS_LANDLOCK_ADD_RULE, rules, unix.LANDLOCK_RULE_PATH_BENEATH, at, 0, rights, open)
 	p.steps[rule].flags |= flags
-	p.pipe(open, rule, 5)
-	p.pipe(open, p.add(unix.SYS_CLOSE, -1), 0)
+	p.add(unix.SYS_CLOSE, open)
 }

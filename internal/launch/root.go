@@ -85,7 +85,8 @@ type Item struct {
 	Path string
 
 	// Follow lets Path have links, which are resolved inside the root. Without
-	// it one is an error, ELOOP.
+	// it one is an error, ELOOP; but a file that was to be made in a directory, and
+	// is a link, has Mount put on itself.
 	Follow bool
 
 	// Make is what is made at Path first. A directory or file that is there
@@ -95,7 +96,7 @@ type Item struct {
 	Device uint64 // of a [MakeDevice]
 	Link   string // of a [MakeLink]
 
-	// Mount goes on Path, if not nil.
+	// Mount goes on Path, if not nil. What several Items share is one file system.
 	Mount *Tree
 
 	// Attr is given to what Path is, and all below it, by a mount of it on

@@ -138,8 +138,8 @@ func (p *Program) holdStub(s *Spec) {
 // keepStub puts both behind the descriptors that the program gets. The report has
 // to outlive the stub's exec, which then closes it.
 func (p *Program) keepStub(at int) {
-	p.pipe(p.held[0], p.add(unix.SYS_DUP3, -1, at, 0), 0)
-	p.pipe(p.held[1], p.add(unix.SYS_DUP3, -1, at+1, unix.O_CLOEXEC), 0)
+	p.add(unix.SYS_DUP3, result(p.held[0]), at, 0)
+	p.add(unix.SYS_DUP3, result(p.held[1]), at+1, unix.O_CLOEXEC)
 }
 
 // execStub executes the stub, which executes the path.

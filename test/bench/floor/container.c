@@ -42,7 +42,7 @@ static const struct device {
 	{ "random", "/dev/random" }, { "urandom", "/dev/urandom" }, { "tty", "/dev/tty" },
 };
 enum { DEVICES = sizeof devices / sizeof *devices };
-static int device[DEVICES], nothing[32]; // trees of what is bound
+static int device[DEVICES + 1]; // trees of what is bound; the last is /dev/null to hide files by
 
 // What parent and child share.
 static volatile uint32_t mapped, gone;
@@ -70,13 +70,54 @@ static long inside(int root, const char *path)
 	return TRY(SYS(__NR_openat2, root, path, &how, sizeof how));
 }
 
-// attach mounts a tree at path, and closes it.
+// attach mounts a tree at path.
 static void attach(int root, const char *path, long tree)
 {
 	long at = inside(root, path);
 	TRY(sys(__NR_move_mount, tree, (long)"", at, (long)"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH, 0));
 	SYS(__NR_close, at, 0, 0, 0);
+}
+
+// attach_new mounts a tree at a path, and closes it; attach_made does so at a name that
+// was just made.
+static void attach_new(int root, const char *path, long tree)
+{
+	attach(root, path, tree);
 	SYS(__NR_close, tree, 0, 0, 0);
+}
+
+static void attach_made(int dir, const char *name, long tree)
+{
+	TRY(sys(__NR_move_mount, tree, (long)"", dir, (long)name, MOVE_MOUNT_F_EMPTY_PATH, 0));
+	SYS(__NR_close, tree, 0, 0, 0);
+}
+
+// again is one more mount of what is mounted already.
+static long again(int tree)
+{
+	return TRY(SYS(__NR_open_tree, tree, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE, 0));
+}
+
+// below opens the directory of a path, until the path is in another.
+static int below(int root, const char **path)
+{
+	static char open[64];
+	static int dir;
+	const char *name = *path ? strrchr(*path, '/') : NULL;
+	int n = name ? name - *path : 0;
+	if (open[0] && (!n || strlen(open) != n || memcmp(open, *path, n))) {
+		SYS(__NR_close, dir, 0, 0, 0);
+		open[0] = 0;
+	}
+	if (!n)
+		return root;
+	if (!open[0]) {
+		memcpy(open, *path, n);
+		open[n] = 0;
+		dir = inside(root, open);
+	}
+	*path = name + 1;
+	return dir;
 }
 
 // tree makes a file system; options are names and values, a value of "" is a flag.
@@ -113,9 +154,7 @@ static int open_trees(void)
 	int lower = TRY(SYS(__NR_openat, AT_FDCWD, rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
 	for (int i = 0; i < DEVICES; i++)
 		device[i] = bound(devices[i].path);
-	for (int i = 0; i < nmasked; i++)
-		if (!masked_dir[i])
-			nothing[i] = bound("/dev/null");
+	device[DEVICES] = bound("/dev/null");
 	return lower;
 }
 
@@ -142,37 +181,55 @@ static void fill(int root)
 	SYS(__NR_mkdirat, root, "proc", 0555, 0); // most images have these three
 	SYS(__NR_mkdirat, root, "sys", 0555, 0);
 	SYS(__NR_mkdirat, root, "dev", 0555, 0);
-	attach(root, "proc", TREE("proc", quiet, "source", "proc"));
-	attach(root, "sys", TREE("sysfs", quiet | RDONLY, "source", "sysfs"));
-	attach(root, "dev", TREE("tmpfs", quiet, "source", "dev", "mode", "755", "size", "64k"));
+	attach_new(root, "proc", TREE("proc", quiet, "source", "proc"));
+	attach_new(root, "sys", TREE("sysfs", quiet | RDONLY, "source", "sysfs"));
+	attach_new(root, "dev", TREE("tmpfs", quiet, "source", "dev", "mode", "755", "size", "64k"));
 	long dev = inside(root, "dev");
 	for (int i = 0; i < DEVICES; i++) {
 		TRY(SYS(__NR_mknodat, dev, devices[i].name, S_IFREG | 0644, 0));
-		attach(dev, devices[i].name, with(device[i], NOSUID | NOEXEC));
+		attach_made(dev, devices[i].name, with(device[i], NOSUID | NOEXEC));
 	}
 	TRY(SYS(__NR_mkdirat, dev, "pts", 0755, 0));
-	attach(dev, "pts", TREE("devpts", NOSUID | NOEXEC, "source", "devpts", "newinstance", "", "ptmxmode", "0666", "mode", "0620", "gid", "5"));
+	attach_made(dev, "pts", TREE("devpts", NOSUID | NOEXEC, "source", "devpts", "newinstance", "", "ptmxmode", "0666", "mode", "0620", "gid", "5"));
 	TRY(SYS(__NR_mkdirat, dev, "shm", 0755, 0));
-	attach(dev, "shm", TREE("tmpfs", quiet, "source", "shm", "mode", "1777", "size", "64m"));
+	attach_made(dev, "shm", TREE("tmpfs", quiet, "source", "shm", "mode", "1777", "size", "64m"));
 	TRY(SYS(__NR_mkdirat, dev, "mqueue", 0755, 0));
-	attach(dev, "mqueue", TREE("mqueue", quiet, "source", "mqueue"));
+	attach_made(dev, "mqueue", TREE("mqueue", quiet, "source", "mqueue"));
 	TRY(SYS(__NR_symlinkat, "/proc/self/fd", dev, "fd", 0));
 	TRY(SYS(__NR_symlinkat, "/proc/self/fd/0", dev, "stdin", 0));
 	TRY(SYS(__NR_symlinkat, "/proc/self/fd/1", dev, "stdout", 0));
 	TRY(SYS(__NR_symlinkat, "/proc/self/fd/2", dev, "stderr", 0));
 	TRY(SYS(__NR_symlinkat, "pts/ptmx", dev, "ptmx", 0));
 	SYS(__NR_close, dev, 0, 0, 0);
+	const char *path;
 	for (int i = 0; i < nguarded; i++) {
-		long at = inside(root, guarded[i]);
-		long same = TRY(SYS(__NR_open_tree, at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE, 0));
+		path = guarded[i];
+		int in = below(root, &path);
+		long at = inside(in, path), same = again(at);
+		with(same, quiet | RDONLY);
+		TRY(sys(__NR_move_mount, same, (long)"", at, (long)"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH, 0));
 		SYS(__NR_close, at, 0, 0, 0);
-		attach(root, guarded[i], with(same, quiet | RDONLY));
+		SYS(__NR_close, same, 0, 0, 0);
 	}
-	for (int i = 0; i < nmasked; i++)
-		if (masked_dir[i])
-			attach(root, masked[i], TREE("tmpfs", quiet | RDONLY, "source", "masked", "size", "4k", "mode", "555"));
-		else
-			attach(root, masked[i], with(nothing[i], NOSUID | NOEXEC));
+	int nothing = -1, empty = -1;
+	for (int i = 0; i < nmasked; i++) {
+		int *first = masked_dir[i] ? &empty : &nothing;
+		path = masked[i];
+		int in = below(root, &path);
+		if (*first >= 0) {
+			attach_new(in, path, again(*first));
+			continue;
+		}
+		*first = masked_dir[i] ? TREE("tmpfs", quiet | RDONLY, "source", "masked", "size", "4k", "mode", "555") :
+					 with(device[DEVICES], NOSUID | NOEXEC);
+		attach(in, path, *first);
+	}
+	path = NULL;
+	below(root, &path);
+	if (nothing >= 0)
+		SYS(__NR_close, nothing, 0, 0, 0);
+	if (empty >= 0)
+		SYS(__NR_close, empty, 0, 0, 0);
 }
 
 static void enter(int root)
