@@ -169,7 +169,7 @@ func TestAdoptManyPaths(t *testing.T) {
 
 	_, err = c.Update(t.Context(), Resources{PIDs: PIDs{Max: Count(5)}})
 	require.ErrorIs(t, err, ErrNotSupported)
-	assert.ErrorContains(t, err, "at the top of this tree")
+	assert.ErrorContains(t, err, "at the top of the tree")
 	var p Pressure
 	err = c.Pressure(PressureCPU, &p)
 	require.ErrorIs(t, err, ErrNotSupported)

@@ -26,7 +26,7 @@ func (r *Root) adoptMember(pid int, all []membership) (*Cgroup, error) {
 		}
 		return nil, err
 	}
-	var reasons []string
+	var none reasons
 	for _, h := range r.hierarchies {
 		s, reason, err := h.seat(all, pid)
 		if err != nil {
@@ -34,7 +34,7 @@ func (r *Root) adoptMember(pid int, all []membership) (*Cgroup, error) {
 		}
 		if reason != "" {
 			f.without(h, reason)
-			reasons = append(reasons, h.name()+": "+reason)
+			none.add(h.name(), reason)
 			continue
 		}
 		seats = append(seats, s)
@@ -55,15 +55,38 @@ func (r *Root) adoptMember(pid int, all []membership) (*Cgroup, error) {
 			continue
 		}
 		f.lacks(s.n, reason)
-		reasons = append(reasons, s.n.in.name()+": "+reason)
+		none.add(s.n.in.name(), reason)
 		if err := s.n.dir.Close(); err != nil {
 			return nil, err
 		}
 	}
 	if len(own) == 0 {
-		return nil, &InvalidError{Field: "pid", Value: strconv.Itoa(pid), Reason: "it has no group of its own: " + strings.Join(reasons, "; ")}
+		return nil, &InvalidError{Field: "pid", Value: strconv.Itoa(pid), Reason: "it has no group of its own: " + none.String()}
 	}
 	return r.adopted(own, f)
+}
+
+// reasons are why a process has no group of its own, each with the trees in which
+// that is so.
+type reasons []struct{ why, trees string }
+
+func (r *reasons) add(tree, why string) {
+	for i := range *r {
+		if (*r)[i].why == why {
+			(*r)[i].trees += ", " + tree
+			return
+		}
+	}
+	*r = append(*r, struct{ why, trees string }{why, tree})
+}
+
+// String is "cpu, pids: the process is at the top of the tree; ...".
+func (r reasons) String() string {
+	list := make([]string, len(r))
+	for i, one := range r {
+		list[i] = one.trees + ": " + one.why
+	}
+	return strings.Join(list, "; ")
 }
 
 // seat opens the group of a process in h; a reason instead says why there is
@@ -78,7 +101,7 @@ func (h *hierarchy) seat(all []membership, pid int) (s seat, reason string, err 
 	case !ok:
 		return seat{}, "its group " + raw + " is not below what is mounted at " + h.dir.Path() + ": the machine's tree has to be mounted whole", nil
 	case rel == "":
-		return seat{}, "the process is at the top of this tree", nil
+		return seat{}, "the process is at the top of the tree", nil
 	}
 	dir, err := h.dir.OpenDir(rel)
 	if err != nil {

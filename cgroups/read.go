@@ -63,6 +63,9 @@ func readResources(t tree, sizes []uint64, under func(Controller) bool) (r Resou
 			step.read(t.version(step.ctl), &r)
 		}
 	}
+	if i := slices.IndexFunc(k.errs, func(err error) bool { return errors.Is(err, ErrGone) }); i >= 0 {
+		return r, k.errs[i] // as the others would say, too
+	}
 	return r, errors.Join(k.errs...)
 }
 

@@ -37,8 +37,8 @@ func refusal(c *Change, err error) error {
 		hint = "the machine may not have them"
 	case is(syscall.ENOSPC) && c.Controller == ControllerCPUSet:
 		hint = "processes in the group would have none"
-	case is(syscall.ENODEV) && (c.Controller == ControllerIO || c.Controller == ControllerRDMA) && !errors.Is(err, ErrGone):
-		hint = "there is no such device"
+	case is(syscall.ENODEV) && c.Controller == ControllerIO && !errors.Is(err, ErrGone):
+		hint = "it has to be the number of a whole disk, not of a partition: see /sys/block"
 	case is(syscall.EOPNOTSUPP) && c.Knob == "io.weight":
 		return &UnsupportedError{Feature: c.Knob, Reason: "io.cost is not enabled on the device, and it does not use the bfq scheduler", Err: err}
 	case is(syscall.EPERM) && c.File == devicesBPF:

@@ -40,8 +40,11 @@ func NewPlanner(policies []Policy, killEvery time.Duration) (*Planner, error) {
 	}
 	names, levers := make(map[string]bool), make(map[Lever]string)
 	for _, p := range policies {
-		if p == nil || p.Name() == "" || names[p.Name()] {
-			return nil, &cgroups.InvalidError{Field: "policies", Value: fmt.Sprint(p), Reason: "a policy is nil, or its name is empty or taken"}
+		if p == nil || p.Name() == "" {
+			return nil, &cgroups.InvalidError{Field: "policies", Value: fmt.Sprintf("%T", p), Reason: "nil, or without a name"}
+		}
+		if names[p.Name()] {
+			return nil, &cgroups.InvalidError{Field: "policies", Value: p.Name(), Reason: "another policy has this name"}
 		}
 		names[p.Name()] = true
 		for _, l := range p.Levers() {

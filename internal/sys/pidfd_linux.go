@@ -4,6 +4,7 @@ package sys
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 func PidfdOpen(pid int) (*FD, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
+		return nil, os.NewSyscallError("pidfd_open "+strconv.Itoa(pid), err)
 	}
 	return NewFD(fd), nil
 }
@@ -22,7 +23,10 @@ func PidfdOpen(pid int) (*FD, error) {
 // PidfdSignal sends sig to the process that pidfd holds; it can never reach
 // another one (pidfd_send_signal(2), Linux 5.1).
 func PidfdSignal(pidfd int, sig syscall.Signal) error {
-	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(pidfd, sig, nil, 0))
+	if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil {
+		return os.NewSyscallError("pidfd_send_signal "+strconv.Itoa(int(sig)), err)
+	}
+	return nil
 }
 
 // PidfdInode returns the number that the kernel gave the process of a pidfd and
