@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func (a *app) firewall(ctx context.Context) (*nft.Firewall, error) {
 	switch {
 	case err == nil:
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return nil, fmt.Errorf("state directory: %w", err)
 	case !wanted:
 		return nil, nil //nolint:nilnil // most have none
 	}

@@ -38,7 +38,7 @@ func parse(fs *flag.FlagSet, args []string) (ids, argv []string, err error) {
 func one(ids []string) (string, error) {
 	switch len(ids) {
 	case 0:
-		return "", usagef("no id")
+		return "", usagef("no id to say which sandbox; caisson COMMAND --help tells more")
 	case 1:
 		return ids[0], nil
 	}

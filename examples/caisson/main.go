@@ -123,6 +123,9 @@ func (a *app) main(args []string) int {
 func (a *app) globals(args []string) (name string, rest []string, err error) {
 	fs := a.flagSet("caisson")
 	err = fs.Parse(args)
+	if err == nil && fs.Arg(0) == "help" && fs.NArg() == 2 {
+		return fs.Arg(1), []string{"--help"}, nil
+	}
 	if errors.Is(err, flag.ErrHelp) || err == nil && fs.Arg(0) == "help" {
 		return "", nil, printHelp(a.stdout, fs)
 	}
@@ -156,7 +159,7 @@ func (a *app) dispatch(ctx context.Context, c command, args []string) error {
 		return nil
 	}
 	if err != nil {
-		return &usageError{err}
+		return usagef("%w; caisson %s --help lists the flags", err, c.name)
 	}
 	if len(argv) > 0 && !strings.Contains(c.args, "PROGRAM") {
 		return usagef("%s runs no program", c.name)
