@@ -176,9 +176,18 @@ func TestDriftShared(t *testing.T) {
 	assert.Equal(t, "60", st.Drift[0].Wanted)
 }
 
-func TestDriftPolicyIsChecked(t *testing.T) {
-	_, err := isolation.Open(context.Background(), isolation.Config{Root: t.TempDir(), Drift: 7})
-	require.ErrorIs(t, err, isolation.ErrInvalid)
+func TestConfigIsChecked(t *testing.T) {
+	for what, cfg := range map[string]isolation.Config{
+		`drift "policy(7)"`:     {Root: t.TempDir(), Drift: 7},
+		`root "state"`:          {Root: "state"},
+		`logs "logs"`:           {Root: t.TempDir(), Logs: "logs"},
+		`supervisor "reaper"`:   {Root: t.TempDir(), Supervisor: []string{"reaper"}},
+		`parent "/kubepods/me"`: {Root: t.TempDir(), Parent: "/kubepods/me"},
+	} {
+		_, err := isolation.Open(context.Background(), cfg)
+		require.ErrorIs(t, err, isolation.ErrInvalid)
+		assert.ErrorContains(t, err, what)
+	}
 	assert.Equal(t, "policy(7)", isolation.DriftPolicy(7).String())
 	assert.Equal(t, "accept", isolation.DriftAccept.String())
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
 	"os"
@@ -71,8 +72,8 @@ type Config struct {
 	// keep it free for services; see [elastic.NetworkGuard].
 	Uplink Uplink
 
-	// Logs is the directory of sandboxes' logs, for specs with Logs. It better be
-	// on a disk; empty is "logs" in Root. It is this host's alone. Of several with one
+	// Logs is the directory of sandboxes' logs, for specs with Logs, an absolute
+	// path. It better be on a disk; empty is "logs" in Root. It is this host's alone. Of several with one
 	// Root, whoever opens a sandbox first keeps its log until it is closed.
 	Logs string
 
@@ -151,6 +152,9 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 	if err := cfg.Update.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Logs != "" && !filepath.IsAbs(cfg.Logs) {
+		return nil, &InvalidError{Field: "logs", Value: clip(cfg.Logs), Reason: "not an absolute path"}
+	}
 	if len(cfg.Supervisor) > 0 && !filepath.IsAbs(cfg.Supervisor[0]) {
 		return nil, &InvalidError{Field: "supervisor", Value: clip(cfg.Supervisor[0]), Reason: "not an absolute path"}
 	}
@@ -164,11 +168,11 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 		cfg.Root, err = filepath.EvalSymlinks(cfg.Root)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open host: %w", err)
+		return nil, fmt.Errorf("open host: state directory: %w", err)
 	}
 	dir, err := checkpoint.Open(filepath.Join(cfg.Root, "sandboxes"))
 	if err != nil {
-		return nil, fmt.Errorf("open host: %w", err)
+		return nil, fmt.Errorf("open host: state directory: %w", err)
 	}
 	dir.Shared = cfg.Shared
 	lock, err := lockRoot(cfg.Root, cfg.Shared)
@@ -345,7 +349,7 @@ func (h *Host) take(ctx context.Context, s *Sandbox, same func(context.Context, 
 // gone, unless it is Shared, and Destroy may be called again to wait for that.
 func (h *Host) Destroy(ctx context.Context, id string) error {
 	s, err := h.sandbox(ctx, id)
-	if errors.Is(err, ErrNotFound) || IsCorrupt(err) {
+	if err != nil && (errors.Is(err, ErrNotFound) || h.leftAlone(id) != nil || IsCorrupt(err)) {
 		s, err = h.destroyCorrupt(ctx, id)
 	}
 	if err != nil || s == nil {
@@ -385,6 +389,9 @@ func (h *Host) sandbox(ctx context.Context, id string) (*Sandbox, error) {
 	case h.cfg.Shared:
 		return h.find(ctx, id)
 	}
+	if err := h.leftAlone(id); err != nil {
+		return nil, err
+	}
 	return nil, ErrNotFound
 }
 
@@ -414,11 +421,11 @@ func (h *Host) Remove(ctx context.Context) error {
 	}
 	defer unlock()
 	names, err := h.dir.Names()
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // or else somebody was faster
+		return fmt.Errorf("remove host: %w", err)
 	}
 	if len(names) > 0 {
-		return fmt.Errorf("remove host: %w: sandbox %q is there", ErrState, names[0])
+		return fmt.Errorf("remove host: %w: sandbox %q is there: destroy it first", ErrState, names[0])
 	}
 	if err := errors.Join(h.native.network.remove(), h.native.logs.remove(), h.native.supervisor.remove(ctx)); err != nil {
 		return fmt.Errorf("remove host: %w", err)

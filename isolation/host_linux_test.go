@@ -259,6 +259,11 @@ func TestCorruptRecordIsLeftAlone(t *testing.T) {
 		h := must(isolation.Open(deadline(t), cfg))
 		require.Len(t, h.Recovered(), 1, name)
 		assert.True(t, isolation.IsCorrupt(h.Recovered()[0].Err), "%s: %v", name, h.Recovered())
+		_, err := h.Check(deadline(t), "web")
+		assert.True(t, isolation.IsCorrupt(err), "%s: it is there: %v", name, err)
+		_, err = h.Create(deadline(t), spec(t, "web", "wait"))
+		require.ErrorIs(t, err, isolation.ErrExists)
+		require.ErrorContains(t, err, "makes no sense")
 		require.NoError(t, h.Close())
 	}
 	require.NoError(t, os.WriteFile(path, text, 0o600))
@@ -386,6 +391,7 @@ func TestNoRoot(t *testing.T) {
 	_, err := isolation.Open(context.Background(), isolation.Config{Root: t.TempDir(), Parent: testutil.CgroupName(t)})
 	require.Error(t, err)
 	assert.True(t, os.IsPermission(err) || strings.Contains(err.Error(), "permission denied"), "%v", err)
+	assert.ErrorContains(t, err, "Config.Ungrouped", "what to do")
 }
 
 func TestSelectors(t *testing.T) {

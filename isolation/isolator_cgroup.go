@@ -46,7 +46,7 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	g, err := i.root.CreateWith(ctx, i.path(c), c.Spec.Controllers, now)
 	if err != nil {
 		c.groupless = true // whatever is at the path is somebody else's
-		return err
+		return i.parentless(c, err)
 	}
 	c.SetCgroup(g)
 	if !later.IsZero() {
@@ -63,6 +63,20 @@ func (i *cgroupIsolator) Prepare(ctx context.Context, c *Container) error {
 	return err
 }
 
+// parentless says so if a group could not be made because the one above it is gone.
+func (i *cgroupIsolator) parentless(c *Container, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	path := i.parent.path(c.Spec.Class)
+	g, open := i.root.Open(path)
+	if open == nil {
+		_ = g.Close()
+		return err
+	}
+	return fmt.Errorf("somebody removed the parent group %q: a host that is opened anew makes it: %w", path, err)
+}
+
 // settle gives the group of c what its class comes with, unless all of the class have
 // that together, and has what it is promised count above it. It returns what the machine
 // lacks of the class.
@@ -75,12 +89,8 @@ func (i *cgroupIsolator) settle(ctx context.Context, c *Container, g *cgroups.Cg
 	if class := c.Spec.Class; class.Together() {
 		return i.parent.missing[class], nil
 	}
-	missing, err = rank(ctx, g, c.Spec.Class, c.Spec.Resources)
-	if err != nil || c.Spec.Network.Mode == netns.ModeNew { // its interfaces have a priority
-		return missing, err
-	}
-	lacks, err := rankEgress(g, c.Spec.Class)
-	return append(missing, lacks...), err
+	sends := c.Spec.Network.Mode != netns.ModeNew // or else its interfaces have a priority
+	return rank(ctx, g, c.Spec.Class, c.Spec.Resources, sends)
 }
 
 // rankEgress gives what a group sends the priority of a class. It returns what the
@@ -98,8 +108,9 @@ func rankEgress(g *cgroups.Cgroup, class elastic.Class) (missing []string, err e
 }
 
 // rank gives a group what a class comes with, where asked does not say otherwise
-// and the machine has it. It returns what the machine does not have.
-func rank(ctx context.Context, g *cgroups.Cgroup, class elastic.Class, asked cgroups.Resources) (missing []string, err error) {
+// and the machine has it; the priority of what it sends as well, if sends is true. It
+// returns what the machine does not have.
+func rank(ctx context.Context, g *cgroups.Cgroup, class elastic.Class, asked cgroups.Resources, sends bool) (missing []string, err error) {
 	for _, alternatives := range class.Limits() {
 		var lacking error
 		for _, r := range alternatives {
@@ -119,7 +130,11 @@ func rank(ctx context.Context, g *cgroups.Cgroup, class elastic.Class, asked cgr
 			missing = append(missing, "class "+class.String()+": "+lacking.Error())
 		}
 	}
-	return missing, nil
+	if !sends {
+		return missing, nil
+	}
+	lacks, err := rankEgress(g, class)
+	return append(missing, lacks...), err
 }
 
 // heldBack splits off what is only set once the process runs. Until its exec

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,7 +109,7 @@ func lookPath(p Process, root *Root) (string, error) {
 			return path, nil
 		}
 	}
-	return "", &os.PathError{Op: "exec", Path: name, Err: errors.Join(os.ErrNotExist, errors.New("not in "+search))}
+	return "", &os.PathError{Op: "exec", Path: name, Err: fmt.Errorf("%w in %s", os.ErrNotExist, search)}
 }
 
 func executable(path string) error {

@@ -33,7 +33,7 @@ func lockRoot(root string, shared bool) (*rootLock, error) {
 	if err := flock(f, how|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = fmt.Errorf("%w: another process has %s", ErrLocked, path)
+			err = fmt.Errorf("%w: another host has %s; several need Config.Shared, each", ErrLocked, path)
 		}
 		return nil, err
 	}

@@ -102,6 +102,9 @@ const parentRecord = "parent"
 // openParent opens the group at path. It fails with [ErrInvalid] if the sandboxes of
 // ids, which have records, are below another one.
 func openParent(ctx context.Context, root *cgroups.Root, path, scope string, dir *checkpoint.Dir, ids []string) (*parent, error) {
+	if strings.HasPrefix(path, "/") {
+		return nil, &InvalidError{Field: "parent", Value: clip(path), Reason: "begins with a slash: it is relative to the top of each tree"}
+	}
 	p := &parent{root: root, name: path, scope: scope, missing: make(map[elastic.Class][]string)}
 	var making, before string
 	log, err := dir.Load(parentRecord, func(line []byte) error {
@@ -164,8 +167,12 @@ func (p *parent) moved(before string, ids []string) error {
 	if err != nil {
 		return err
 	}
+	who := fmt.Sprintf("sandbox %q of this state directory is", ids[0])
+	if len(ids) > 1 {
+		who = fmt.Sprintf("%d sandboxes of this state directory, %q among them, are", len(ids), ids[0])
+	}
 	return errors.Join(&InvalidError{Field: "parent", Value: clip(p.name), Reason: fmt.Sprintf(
-		"%d sandboxes of this state directory, %q among them, are below %q: open it with that, and destroy them first", len(ids), ids[0], before)}, g.Close())
+		"%s below %q: open it with that, and destroy what is there first", who, before)}, g.Close())
 }
 
 // unmake removes what a crash left of a group that was being made.
@@ -209,13 +216,7 @@ func (p *parent) gather(ctx context.Context, class elastic.Class) error {
 	if err != nil {
 		return err
 	}
-	missing, err := rank(ctx, g, class, cgroups.Resources{})
-	if err == nil {
-		var lacks []string
-		lacks, err = rankEgress(g, class)
-		missing = append(missing, lacks...)
-	}
-	p.missing[class] = missing
+	p.missing[class], err = rank(ctx, g, class, cgroups.Resources{}, true)
 	return errors.Join(err, g.Close())
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/caisson-run/caisson/internal/checkpoint"
@@ -26,12 +27,15 @@ func (r Recovery) String() string {
 	what := "removed"
 	switch {
 	case r.Err != nil:
-		return fmt.Sprintf("%s: left alone: %s: %v", r.ID, r.Reason, r.Err)
+		return fmt.Sprintf("%s: left alone: %v", r.ID, r.cause())
 	case r.Adopted:
 		what = "adopted"
 	}
 	return fmt.Sprintf("%s: %s: %s", r.ID, what, r.Reason)
 }
+
+// cause is why the sandbox was left alone; Err is not nil.
+func (r Recovery) cause() error { return fmt.Errorf("%s: %w", r.Reason, r.Err) }
 
 // Recovered says what [Open] found, by id.
 func (h *Host) Recovered() []Recovery { return h.recovered }
@@ -111,32 +115,44 @@ func (h *Host) find(ctx context.Context, id string) (*Sandbox, error) {
 		return s, nil
 	}
 	if r.Err != nil && !errors.Is(r.Err, fs.ErrNotExist) {
-		return nil, r.Err
+		return nil, r.cause()
 	}
 	return nil, ErrNotFound
 }
 
 // recoverOne adopts a whole sandbox and takes a half-made one apart.
 func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
-	left := func(reason string, err error) Recovery { return Recovery{ID: id, Reason: reason, Err: err} }
+	rec, lost, r := h.recoverRecord(id)
+	if rec == nil {
+		return r
+	}
+	return h.takeOver(ctx, id, rec, lost)
+}
+
+// left is what is left alone.
+func left(id, reason string, err error) Recovery { return Recovery{ID: id, Reason: reason, Err: err} }
+
+// recoverRecord reads the record of a sandbox that may have survived, written anew from
+// what its group says where the record is wrong, of which lost tells; or else
+// returns none, and what became of it.
+func (h *Host) recoverRecord(id string) (rec *record, lost string, r Recovery) {
 	rec, err := loadRecord(h.dir, id)
 	if rec == nil {
-		return left("its record cannot be read", err)
+		return nil, "", left(id, "its record cannot be read", err)
 	}
 	if h.unwritten(id, err) {
-		return h.forget(id, rec, "it was not even begun")
+		return nil, "", h.forget(id, rec, "it was not even begun")
 	}
-	lost := ""
 	if IsCorrupt(err) && errors.Is(err, io.ErrUnexpectedEOF) && ValidateID(id) == nil {
 		// The group may tell what there is no word of in it.
 		found, rerr := h.rewrite(id, rec)
 		if rerr != nil {
-			return left("its record is empty", errors.Join(err, rerr, rec.close()))
+			return nil, "", left(id, "its record is empty", errors.Join(err, rerr, rec.close()))
 		}
 		if found {
 			lost = lostReason
 			if rec, err = loadRecord(h.dir, id); rec == nil {
-				return left("its record cannot be read", err)
+				return nil, "", left(id, "its record cannot be read", err)
 			}
 		}
 	}
@@ -144,30 +160,35 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		err = ValidateID(id)
 	}
 	if err != nil {
-		return left("its record makes no sense; without the file, its group would tell of it", errors.Join(err, rec.close()))
+		return nil, "", left(id, "its record makes no sense: destroy it, or remove the file for its group to tell of it", errors.Join(err, rec.close()))
 	}
 	if rec.boot != h.boot || rec.phase == phaseCreating {
 		// What the group says was written when it was whole, in this boot.
 		found, rerr := h.rewrite(id, rec)
 		if rerr != nil {
-			return left("its group cannot be read", errors.Join(rerr, rec.close()))
+			return nil, "", left(id, "its group cannot be read", errors.Join(rerr, rec.close()))
 		}
 		if found {
 			lost = lostReason
 			if rec, err = loadRecord(h.dir, id); err != nil {
-				return left("its record cannot be read", err)
+				return nil, "", left(id, "its record cannot be read", err)
 			}
 		}
 	}
 	if rec.boot != h.boot {
 		// Nothing of it can have survived, and its pid and paths may be
 		// somebody else's by now.
-		return h.forget(id, rec, "the machine was restarted since")
+		return nil, "", h.forget(id, rec, "the machine was restarted since")
 	}
+	return rec, lost, Recovery{}
+}
+
+// takeOver goes on with the sandbox of a record, or with its end.
+func (h *Host) takeOver(ctx context.Context, id string, rec *record, lost string) Recovery {
 	driver, ok := h.drivers[rec.spec.Driver]
 	if !ok {
 		err := fmt.Errorf("driver %q is not configured: %w", clip(rec.spec.Driver), ErrNotSupported)
-		return left("its driver is missing", errors.Join(err, rec.close()))
+		return left(id, "its driver is missing", errors.Join(err, rec.close()))
 	}
 	rec.steady(h.clock)
 	s := newSandbox(h, driver, rec)
@@ -178,7 +199,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		return h.finish(ctx, s, "it was being destroyed")
 	case phaseCreated:
 	}
-	err = s.discover(ctx)
+	err := s.discover(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return h.finish(ctx, s, "it vanished")
 	}
@@ -202,7 +223,7 @@ func (h *Host) recoverOne(ctx context.Context, id string) Recovery {
 		}
 	}
 	if err != nil {
-		return left("it could not be taken over", errors.Join(err, rec.close()))
+		return left(id, "it could not be taken over", errors.Join(err, rec.close()))
 	}
 	return Recovery{ID: id, Adopted: true, Reason: reason}
 }
@@ -231,6 +252,35 @@ func (h *Host) finish(ctx context.Context, s *Sandbox, reason string) Recovery {
 
 func (h *Host) forget(id string, rec *record, reason string) Recovery {
 	return Recovery{ID: id, Reason: reason, Err: rec.remove()}
+}
+
+// leftAlone is why Open did not take over the sandbox called id, as long as its
+// record is there.
+func (h *Host) leftAlone(id string) error {
+	for _, r := range h.recovered {
+		if r.ID != id || r.Err == nil {
+			continue
+		}
+		if _, err := os.Lstat(h.dir.Path(id)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return r.cause()
+	}
+	return nil
+}
+
+// unrecorded is why the record of a new sandbox could not be made.
+func (h *Host) unrecorded(id string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		if left := h.leftAlone(id); left != nil {
+			err = left
+		}
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("somebody removed the state directory: a host that is opened anew makes it: %w", err)
+	}
+	return err
 }
 
 // IsCorrupt reports whether err says that a sandbox's record makes no sense.

@@ -80,11 +80,8 @@ func (s *Sandbox) release() { <-s.busy }
 // the word that it is whole; or nothing of it.
 func (s *Sandbox) make(ctx context.Context) error {
 	err := s.c.record.create(s.host.dir)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %w", ErrExists, err)
-	}
 	if err != nil {
-		return err
+		return s.host.unrecorded(s.id, err)
 	}
 	if err = s.build(ctx); err == nil {
 		if err = s.c.record.add(entry{Phase: phaseCreated}); err == nil {

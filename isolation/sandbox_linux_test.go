@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/elastic"
 	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/namespaces"
@@ -409,6 +410,16 @@ func TestGroupRemovedUnderneath(t *testing.T) {
 	require.Error(t, box.Start(deadline(t)))
 	require.NoError(t, box.Destroy(deadline(t)))
 	nothingOf(t, cfg, "gone")
+
+	for _, m := range mounts {
+		for _, name := range []string{"_" + elastic.BestEffort.String(), ""} {
+			err := os.Remove(filepath.Join(m.Path, cfg.Parent, name))
+			require.True(t, err == nil || errors.Is(err, os.ErrNotExist), "%v", err)
+		}
+	}
+	_, err = h.Create(deadline(t), spec(t, "late", "wait"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, `removed the parent group "`+cfg.Parent+`"`)
 }
 
 func TestOutOfMemory(t *testing.T) {

@@ -68,6 +68,9 @@ func (u ungroupedDriver) Watch(ctx context.Context, c *Container, _ []elastic.Th
 // cfg.Ungrouped says so, it notes why and goes on without.
 func (d *nativeDriver) openGroups(cfg Config, open func() error) error {
 	err := open()
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && !cfg.Ungrouped {
+		return fmt.Errorf("%w (an ordinary user needs a cgroup2 directory that was delegated to him as Config.CgroupMount, or Config.Ungrouped)", err)
+	}
 	if err == nil || !cfg.Ungrouped || len(cfg.Supervisor) > 0 {
 		return err
 	}
