@@ -27,7 +27,8 @@ const (
 // that tree if it is not in it.
 //
 // If ctx ends first, the group is thawed again, unless it was being frozen
-// before the call, or the kernel is still in the write: a [BlockedError]. Freezing a group that holds the calling process is refused.
+// before the call, or the kernel is still in the write: a [BlockedError].
+// Freezing a group that holds the calling process is refused.
 //
 // Linux 5.2, cgroup v2 "Core Interface Files".
 func (c *Cgroup) Freeze(ctx context.Context) error {

@@ -46,8 +46,8 @@
 // A host need not be root's. An ordinary user's has a state directory of his own and,
 // as Config.CgroupMount, a cgroup2 directory that was delegated to him, or no group at
 // all with Config.Ungrouped. Where a spec leaves it open, his sandboxes have a user
-// namespace in which their user is himself; his supplementary groups stay theirs. [Host.Lacks] lists what is missing, and
-// Create refuses specs that ask for it.
+// namespace in which their user is himself; his supplementary groups stay theirs.
+// [Host.Lacks] lists what is missing, and Create refuses specs that ask for it.
 //
 // # Containers of others
 //

@@ -180,7 +180,9 @@ func (s *Sandbox) Labels() map[string]string { return maps.Clone(s.c.Spec.Labels
 func (s *Sandbox) Spec() Spec { return s.c.record.current() }
 
 // Cgroup is the sandbox's group, for what this package does not offer; nil
-// where the driver has none. It is the sandbox's: do not close or remove it.
+// where the driver has none. It is the sandbox's: do not close or remove it. Limits
+// that are changed there are [Drift] to the host, which undoes them if its
+// [DriftPolicy] says so: [Sandbox.Update] is the way to change them.
 func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup() }
 
 // Start starts the process. files become its descriptors 0, 1, 2 and so on;

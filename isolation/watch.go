@@ -10,8 +10,8 @@ import (
 	"github.com/caisson-run/caisson/elastic"
 )
 
-// Event is something that happened to a sandbox: one of the types below, as a
-// value.
+// Event is something that happened to a sandbox: one of the types below, or a
+// [Drift], as a value. Each prints as one line.
 type Event interface {
 	// When is the time at which it was noticed.
 	When() time.Time
@@ -44,6 +44,9 @@ type Exited struct {
 
 // When is the time at which the end was noticed.
 func (e Exited) When() time.Time { return e.Time }
+
+// String is "the program ended: exit status 7".
+func (e Exited) String() string { return "the program ended: " + e.Status.String() }
 
 // DefaultThresholds are those of a Watch that names none: a tenth of two
 // seconds lost by some process to CPU or memory, a quarter to IO. Two-second

@@ -66,6 +66,7 @@
 // It makes no bridges and changes no setting of the machine but one: a bridge
 // whose address is its lowest port's, or none's, keeps the one that it has when
 // the first sandbox comes, as every later one could otherwise change it, and those
-// that knew it would not reach the machine. A namespace that it makes belongs to the caller's user namespace. What a sandbox receives over a
-// [Macvlan], [IPVlan] or [Physical] interface cannot be limited.
+// that knew it would not reach the machine. A namespace that it makes belongs
+// to the caller's user namespace. What a sandbox receives over a [Macvlan], [IPVlan]
+// or [Physical] interface cannot be limited.
 package netns

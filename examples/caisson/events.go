@@ -6,69 +6,37 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/caisson-run/caisson/isolation"
 )
 
-// describe gives an event a name, for scripts, and a sentence, for people.
-func describe(ev isolation.Event) (name, sentence string) {
-	switch ev := ev.(type) {
+// nameOf gives an event a name, for scripts.
+func nameOf(ev isolation.Event) string {
+	switch ev.(type) {
 	case isolation.Pressure:
-		return "pressure", pressureSentence(ev)
+		return "pressure"
 	case isolation.OOM:
-		return "oom", fmt.Sprintf("out of memory: %d processes killed", ev.Kills)
+		return "oom"
 	case isolation.LimitHit:
-		return "limit", fmt.Sprintf("%s held something back %d times", ev.Resource, ev.Count)
+		return "limit"
 	case isolation.Drift:
-		return "drift", driftSentence(ev)
+		return "drift"
 	case isolation.Lost:
-		return "lost", fmt.Sprintf("%d events were dropped, because nobody read them in time", ev.N)
+		return "lost"
 	case isolation.Exited:
-		return "exit", "the program ended: " + ev.Status.String()
+		return "exit"
 	case isolation.Failed:
-		return "failed", fmt.Sprintf("%s cannot be watched any more: %v", ev.What, ev.Err)
+		return "failed"
 	case isolation.Frozen:
-		return "frozen", map[bool]string{true: "all processes stand still", false: "the processes go on"}[ev.Frozen]
+		return "frozen"
 	case isolation.Gone:
-		return "gone", "the sandbox was destroyed"
+		return "gone"
 	}
-	return "other", fmt.Sprintf("%+v", ev)
-}
-
-func driftSentence(d isolation.Drift) string {
-	if d.Over {
-		return d.Knob + " is what was set again"
-	}
-	s := "somebody else changed " + d.Drift.String()
-	if d.Did != "" {
-		s += "; " + d.Did
-	}
-	if d.Err != "" {
-		s += ": " + d.Err
-	}
-	return s
-}
-
-func pressureSentence(p isolation.Pressure) string {
-	kind := "some"
-	if p.Full {
-		kind = "full"
-	}
-	s := fmt.Sprintf("%s %s stalled %s of %s (threshold %s in %s, seen by %s within %s)", p.Resource, kind,
-		p.Stalled.Round(time.Millisecond), p.Span.Round(time.Millisecond), p.Stall, p.Window, p.Source, p.Latency)
-	if own, ok := p.Throttled.Value(); ok && own > 0 {
-		s += fmt.Sprintf(", throttled %s by its own quota", own.Round(time.Millisecond))
-	}
-	if !p.Rising {
-		return "over: " + s
-	}
-	return s
+	return "other"
 }
 
 // eventJSON is an event's fields with its name in front.
 func eventJSON(id string, ev isolation.Event) ([]byte, error) {
-	name, _ := describe(ev)
 	var fields any = ev
 	if ev, ok := ev.(isolation.Failed); ok {
 		fields = struct {
@@ -79,7 +47,7 @@ func eventJSON(id string, ev isolation.Event) ([]byte, error) {
 	head, err := json.Marshal(struct {
 		Event string `json:"event"`
 		ID    string `json:"id"`
-	}{name, id})
+	}{nameOf(ev), id})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +71,6 @@ func (a *app) printEvent(id string, ev isolation.Event) error {
 		_, err = a.stdout.Write(append(line, '\n'))
 		return err
 	}
-	name, sentence := describe(ev)
-	_, err := fmt.Fprintf(a.stdout, "%s  %-8s  %s\n", ev.When().Format("15:04:05.000"), name, sentence)
+	_, err := fmt.Fprintf(a.stdout, "%s  %-8s  %s\n", ev.When().Format("15:04:05.000"), nameOf(ev), ev)
 	return err
 }
