@@ -3,8 +3,10 @@
 package isolation
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -236,8 +238,11 @@ func (s Spec) Protections() []Protection {
 	add("read-only paths", root && guarded, "the machine's settings cannot be changed through /proc", "/proc is as the kernel has it")
 	add("no_new_privs", !s.Process.NewPrivileges, "no program gains privileges", "the spec says so")
 	all := len(s.Process.Capabilities) == 1 && s.Process.Capabilities[0] == AllCapabilities
-	set, _ := capabilitySet(s.Process.Capabilities)
-	add("capabilities", !all, fmt.Sprintf("no more than %#x, also in the bounding set", set), "what the caller has")
+	kept := s.Process.Capabilities
+	if kept == nil {
+		kept = DefaultCapabilities()
+	}
+	add("capabilities", !all, cmp.Or(strings.Join(kept, ", "), "none")+", and no more in the bounding set", "what the caller has")
 	add("seccomp", s.on(s.Security.Seccomp), "system calls in the manner of container runtimes, native ABI only", s.offBecause(s.Security.Seccomp))
 	add("keyring", s.on(s.Security.Keyring), "a session keyring of its own", s.offBecause(s.Security.Keyring))
 	scopes, why := s.scopes()
