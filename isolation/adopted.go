@@ -362,6 +362,14 @@ func (d *adoptedDriver) Update(ctx context.Context, c *Container, r cgroups.Reso
 	return c.Cgroup().UpdateWith(ctx, r, cfg)
 }
 
+// due is all of it.
+func (d *adoptedDriver) due(_ *Container, r cgroups.Resources) (cgroups.Resources, error) {
+	return r, nil
+}
+
+// heed has nothing to do.
+func (d *adoptedDriver) heed(context.Context, *Container, cgroups.Resources) error { return nil }
+
 // Stat measures the group.
 func (d *adoptedDriver) Stat(c *Container, s *cgroups.Stats) error { return c.Cgroup().Stat(s) }
 

@@ -104,6 +104,21 @@ func ExampleSandbox_Update() {
 	}
 }
 
+// What one sandbox does not need goes to another: both get their limits, or neither.
+func ExampleHost_UpdateAll() {
+	move := func(ctx context.Context, host *isolation.Host, from, to *isolation.Sandbox) error {
+		memory := func(n uint64) cgroups.Resources {
+			return cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(n)}}
+		}
+		_, err := host.UpdateAll(ctx, []isolation.SandboxResources{
+			{Sandbox: from, Resources: memory(256 << 20)},
+			{Sandbox: to, Resources: memory(768 << 20)},
+		})
+		return err // a ShrinkError if from could not do with less: then to has what it had
+	}
+	_ = move
+}
+
 // A scheduler is told early that a sandbox runs short, and of its end.
 func ExampleSandbox_Watch() {
 	watch := func(ctx context.Context, web *isolation.Sandbox) error {

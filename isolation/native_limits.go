@@ -36,17 +36,33 @@ func (d *nativeDriver) Plan(c *Container, r cgroups.Resources) (cgroups.Plan, er
 // Update changes the group and then what other isolators make of r; if one of
 // them fails, all return to what held before.
 func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
-	if err := whole(c); err != nil {
+	now, err := d.due(c, r)
+	if err != nil {
 		return cgroups.Result{}, err
-	}
-	now := r
-	if boxOf(c).state() == StateCreated {
-		now, _ = heldBack(r) // Start sets the rest
 	}
 	result, err := c.Cgroup().UpdateWith(ctx, now, cfg)
 	if err != nil {
 		return result, err
 	}
+	if err := d.heed(ctx, c, r); err != nil {
+		return cgroups.Result{}, errors.Join(err, result.Revert())
+	}
+	return result, nil
+}
+
+// due is what of r the group gets now.
+func (d *nativeDriver) due(c *Container, r cgroups.Resources) (cgroups.Resources, error) {
+	if err := whole(c); err != nil {
+		return cgroups.Resources{}, err
+	}
+	if boxOf(c).state() == StateCreated {
+		r, _ = heldBack(r) // Start sets the rest
+	}
+	return r, nil
+}
+
+// heed does what other isolators make of r, all of them or none.
+func (d *nativeDriver) heed(ctx context.Context, c *Container, r cgroups.Resources) error {
 	before := c.Spec.Resources
 	for i, iso := range d.isolators {
 		ui, ok := iso.(UpdateIsolator)
@@ -60,10 +76,10 @@ func (d *nativeDriver) Update(ctx context.Context, c *Container, r cgroups.Resou
 					errs = append(errs, ui.Update(context.WithoutCancel(ctx), c, before))
 				}
 			}
-			return cgroups.Result{}, errors.Join(append(errs, result.Revert())...)
+			return errors.Join(errs...)
 		}
 	}
-	return result, nil
+	return nil
 }
 
 // Stat measures the group.

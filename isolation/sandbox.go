@@ -106,26 +106,32 @@ func (s *Sandbox) change(ctx context.Context, op string, do func() error) error 
 			return err
 		}
 		defer unlock()
-		if err := s.acquire(ctx); err != nil {
-			return err
-		}
-		defer s.release()
-		if s.gone || s.dead && op != "destroy" {
-			return ErrNotFound
-		}
-		if err := s.refresh(); err != nil {
-			return err
-		}
-		s.c.record.shorten()
-		if s.host.cfg.Shared && op != "destroy" {
-			// Who holds the turn now has found what another process left.
-			if _, err := s.conclude(ctx); err != nil {
-				return err
-			}
-		}
-		return do()
+		return s.turn(ctx, op, do)
 	}()
 	return wrap(op, s.id, err)
+}
+
+// turn runs one change of the sandbox alone in this process, for who has the state
+// directory for it.
+func (s *Sandbox) turn(ctx context.Context, op string, do func() error) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	if s.gone || s.dead && op != "destroy" {
+		return ErrNotFound
+	}
+	if err := s.refresh(); err != nil {
+		return err
+	}
+	s.c.record.shorten()
+	if s.host.cfg.Shared && op != "destroy" {
+		// Who holds the turn now has found what another process left.
+		if _, err := s.conclude(ctx); err != nil {
+			return err
+		}
+	}
+	return do()
 }
 
 // refresh takes over what other processes changed, where there may be some.
@@ -266,65 +272,6 @@ func (s *Sandbox) Plan(r cgroups.Resources) (cgroups.Plan, error) {
 	}
 	plan, err := d.Plan(s.c, r)
 	return plan, wrap("plan", s.id, err)
-}
-
-// Update changes the limits that r names while the sandbox runs: all of them,
-// or none and the reason. An update to what holds already writes nothing to
-// the kernel. A memory limit below what is in use comes down in steps, and kills
-// nobody: see [cgroups.Gradual]. Destroy does not wait for that, but ends it.
-//
-// A knob that an owner holds by a [Claim] is a [ConflictError].
-func (s *Sandbox) Update(ctx context.Context, r cgroups.Resources) (cgroups.Result, error) {
-	return s.UpdateWith(ctx, r, s.host.cfg.Update)
-}
-
-// UpdateWith is Update with a say in how memory limits fall, whatever
-// Config.Update says.
-func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgroups.UpdateConfig) (cgroups.Result, error) {
-	var result cgroups.Result
-	err := s.change(ctx, "update", func() error {
-		d, ok := s.driver.(Updater)
-		if !ok {
-			return s.lacks("update")
-		}
-		if err := errors.Join(r.Validate(), cfg.Validate()); err != nil {
-			return err
-		}
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		s.updating.Store(&cancel)
-		defer s.updating.Store(nil)
-		if s.destroying.Load() > 0 {
-			return errDestroyed
-		}
-		before := s.c.Spec.Resources
-		base, after, write, err := s.under(r)
-		if err != nil {
-			return err
-		}
-		was, err := s.was(r)
-		if err != nil {
-			return err
-		}
-		intent := entry{Update: &r}
-		if !was.IsZero() {
-			intent.Was = &was
-		}
-		if err := s.c.record.add(intent); err != nil {
-			return err
-		}
-		if result, err = d.Update(ctx, s.c, write, cfg); err != nil {
-			return errors.Join(err, s.c.record.add(entry{Updated: &before}))
-		}
-		if err := s.c.record.add(entry{Updated: &after, Layers: base}); err != nil {
-			_, uerr := s.takeBack(context.WithoutCancel(ctx))
-			return errors.Join(err, uerr)
-		}
-		s.c.Spec.Resources = after
-		s.note(JournalEntry{Event: "update", Changes: result.Changes})
-		return nil
-	})
-	return result, err
 }
 
 // noted writes an entry if err is nil, which it returns.
