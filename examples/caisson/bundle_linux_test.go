@@ -51,6 +51,6 @@ func TestBundle(t *testing.T) {
 	_, errs, status = c.call("run", "--bundle", dir, "--hostname", "x", "a")
 	assert.Equal(t, exitUsage, status, errs)
 	_, errs, status = c.call("run", "--bundle", filepath.Join(dir, "rootfs"), "a")
-	assert.NotZero(t, status)
+	assert.Equal(t, exitUsage, status)
 	assert.Contains(t, errs, "config.json")
 }

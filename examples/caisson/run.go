@@ -72,7 +72,7 @@ func (a *app) complete(spec *isolation.Spec, ids, argv []string) (err error) {
 	}
 	if a.bundle != "" {
 		if err := a.fromBundle(spec); err != nil {
-			return err
+			return &usageError{err}
 		}
 	}
 	switch {
