@@ -5,6 +5,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -43,6 +44,7 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 // update has do write what r comes to beside the claims of others, all of it or nothing,
 // between the intent in the record and the word that it holds. Destroy ends do's ctx.
 func (s *Sandbox) update(ctx context.Context, r cgroups.Resources, do func(ctx context.Context, write cgroups.Resources) ([]cgroups.Change, error)) error {
+	caller := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.updating.Store(&cancel)
@@ -67,6 +69,9 @@ func (s *Sandbox) update(ctx context.Context, r cgroups.Resources, do func(ctx c
 		return err
 	}
 	changes, err := do(ctx, write)
+	if err != nil && ctx.Err() != nil && caller.Err() == nil {
+		err = &Error{Op: "update", ID: s.id, Err: fmt.Errorf("%w: %w", errDestroyed, err)}
+	}
 	if err != nil {
 		return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 	}

@@ -58,6 +58,8 @@ type together struct {
 	cfg    cgroups.UpdateConfig
 	parts  []part
 	result cgroups.Result
+
+	refused bool // by the kernel: the error names the group
 }
 
 // part is what one sandbox has of it.
@@ -118,7 +120,7 @@ func (t *together) next(ctx context.Context, rest []SandboxResources) error {
 			return t.changesOf(s), err
 		})
 	})
-	if e := (*Error)(nil); errors.As(err, &e) {
+	if e := (*Error)(nil); t.refused || errors.As(err, &e) {
 		return err // it says already whose it is
 	}
 	return wrap("update", s.id, err)
@@ -136,6 +138,7 @@ func (t *together) write(ctx context.Context) error {
 	}
 	result, err := t.root.UpdateAllWith(ctx, groups, t.cfg)
 	if err != nil {
+		t.refused = true
 		return err
 	}
 	for i, p := range t.parts {
