@@ -47,7 +47,9 @@ type Config struct {
 }
 
 // Defaults are the policies that suit a machine with services and batch work on
-// it, each with its defaults.
+// it, each with its defaults: [CPUSuppress], [CPUBurst], [MemoryProtect],
+// [MemoryGuard] and [IOGuard]. [CPUConfine], [Offload] and [NetworkGuard] are not among
+// them: who wants them adds them.
 func Defaults() []Policy {
 	return []Policy{&CPUSuppress{}, &CPUBurst{}, &MemoryProtect{}, &MemoryGuard{}, &IOGuard{}}
 }

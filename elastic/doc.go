@@ -12,6 +12,9 @@
 // Everything between the measuring and the doing is pure: a recorded trace gives
 // the same decisions again (see [Replay]).
 //
+// What a controller works on is a [Fleet] of [Target]s: a host of package isolation,
+// where there is an example of both together, or anybody's.
+//
 // An [Engine] watches any number of groups, the machine and the ends of
 // processes with one goroutine on one thread. A [Watch] is the reader of one
 // group's events: [Pressure] when a [Threshold] is crossed and when that is

@@ -25,8 +25,10 @@ import (
 // Config says where a [Host] keeps its sandboxes. The zero Config is a working
 // one.
 type Config struct {
-	// Root is the state directory, made if it is missing. It belongs on a
-	// file system that is empty after a reboot. Empty is "/run/caisson".
+	// Root is the state directory, made if it is missing, for this user alone. It
+	// belongs on a file system that is empty after a reboot. What is in it is believed:
+	// of a directory that is there already, nobody else may be able to write to it.
+	// Empty is "/run/caisson".
 	Root string
 
 	// Parent is the group below which every sandbox gets its own, relative

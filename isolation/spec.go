@@ -149,7 +149,8 @@ const (
 	NamespaceHost                  // the caller's
 )
 
-// Namespaces chooses a namespace of each kind.
+// Namespaces chooses a namespace of each kind; see [NamespaceDefault] for the zero
+// value.
 type Namespaces struct {
 	PID     NamespaceMode `json:"pid,omitzero"`
 	Mount   NamespaceMode `json:"mount,omitzero"`
