@@ -6,6 +6,7 @@ package seccomp
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func Default(capabilities uint64) []byte {
 	// A number that is newer than all of these the program does not expect to be
 	// refused; one of the x32 ABI is above them as well.
 	p = append(p, insn{code: jgt, k: uint32(slices.Max(calls)), jf: 1}, absent)
-	return encode(append(p, search(ranges(calls))...))
+	return encode(append(p, search(bounds(calls), false)...))
 }
 
 // special is a call whose arguments count, or that is refused in another way.
@@ -65,7 +66,7 @@ type special struct {
 
 func specials(capabilities uint64) []special {
 	list := []special{
-		{unix.SYS_SOCKET, oneOf(families())},
+		{unix.SYS_SOCKET, append([]insn{{code: ldAbs, k: offArg0}}, search(bounds(families()), false)...)},
 		{unix.SYS_PERSONALITY, oneOf(personalities())},
 	}
 	if capabilities>>unix.CAP_SYS_ADMIN&1 == 0 {
@@ -117,30 +118,35 @@ func oneOf(values []uint32) []insn {
 	return append(p, refuse, allow)
 }
 
-// span is the numbers from first to last.
-type span struct{ first, last uint32 }
-
-// ranges are the sorted numbers as spans.
-func ranges(calls []uintptr) []span {
-	var list []span
-	for _, c := range calls {
-		if n := len(list); n > 0 && list[n-1].last+1 == uint32(c) {
-			list[n-1].last = uint32(c)
+// bounds are the numbers, sorted, at which it changes whether a number is in the
+// sorted list: the first of those that follow each other, and the one after the last.
+func bounds[N uintptr | uint32](list []N) (at []uint32) {
+	for _, n := range list {
+		if last := len(at) - 1; last >= 0 && at[last] == uint32(n) {
+			at[last]++
 		} else {
-			list = append(list, span{uint32(c), uint32(c)})
+			at = append(at, uint32(n), uint32(n)+1)
 		}
 	}
-	return list
+	return at
 }
 
-// search allows what is in one of the spans and refuses the rest.
-func search(list []span) []insn {
-	if len(list) == 1 {
-		return []insn{{code: jge, k: list[0].first, jf: 2}, {code: jgt, k: list[0].last, jt: 1}, allow, refuse}
+// search allows what is behind an odd number of the bounds and refuses the rest, or
+// the other way round if allowed is true. It takes two instructions for a bound: what
+// the kernel does with a filter when it is loaded takes longer the longer that is.
+func search(bounds []uint32, allowed bool) []insn {
+	if len(bounds) == 0 {
+		if allowed {
+			return []insn{allow}
+		}
+		return []insn{refuse}
 	}
-	half := len(list) / 2
-	low, high := search(list[:half]), search(list[half:])
-	p := []insn{{code: jge, k: list[half].first, jf: 1}, {code: jmp, k: uint32(len(low))}}
+	half := len(bounds) / 2
+	low, high := search(bounds[:half], allowed), search(bounds[half+1:], allowed != (half%2 == 0))
+	p := []insn{{code: jge, k: bounds[half], jt: uint8(min(len(low), math.MaxUint8))}}
+	if len(low) > math.MaxUint8 {
+		p = []insn{{code: jge, k: bounds[half], jf: 1}, {code: jmp, k: uint32(len(low))}}
+	}
 	return append(append(p, low...), high...)
 }
 
