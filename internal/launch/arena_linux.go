@@ -61,7 +61,8 @@ const (
 )
 
 // image is an arena in the making and, once finished, the template that each
-// start copies. Addresses in it are offsets until load adds where it lies.
+// start copies, or the arena itself if there is one start only. Addresses in it are
+// offsets until load adds where it lies.
 type image struct {
 	steps  []step
 	ptrs   []uint8 // per step: bit i says that args[i] is an offset into data
@@ -72,12 +73,13 @@ type image struct {
 	words  []uint64
 	room   []uint64 // where words will be if all fits; the steps begin there
 	relocs []uint32 // indices in words
+	once   bool     // it is started once
 }
 
 // reserve makes room for so many steps, and for what usually goes with them.
 func (im *image) reserve(steps int) {
 	const dataEach = 24 // bytes, with the lists of results
-	im.room = make([]uint64, (headerSize+uintptr(steps)*(stepSize+dataEach))/8)
+	im.room = aligned(int(headerSize+uintptr(steps)*(stepSize+dataEach)) / 8)
 	if steps > fewSteps { // a root's hand their results on
 		im.outs = make([]out, 0, steps/2)
 	}
@@ -85,7 +87,7 @@ func (im *image) reserve(steps int) {
 	both := make([]uint8, 2*steps)
 	im.ptrs, im.fields = both[:0:steps], both[steps:steps:2*steps]
 	im.data = make([]byte, 0, dataEach*steps)
-	im.relocs = make([]uint32, 0, steps)
+	im.relocs = make([]uint32, 0, 3*steps)
 }
 
 // out says that the result of step from is argument arg of step to.
@@ -186,7 +188,7 @@ func (im *image) finish(args cloneArgs) {
 	if words <= len(im.room) && &im.steps[0] == &stepsOf(im.room, 1)[0] {
 		im.words = im.room[:words]
 	} else {
-		im.words = make([]uint64, words)
+		im.words = aligned(words)
 		copy(stepsOf(im.words, len(im.steps)), im.steps)
 		im.steps = stepsOf(im.words, len(im.steps))
 	}
@@ -259,17 +261,26 @@ type arena struct {
 }
 
 func (im *image) load() *arena {
-	a := &arena{words: make([]uint64, len(im.words)+1), n: len(im.steps)}
-	a.pin.Pin(&a.words[0])
-	if uintptr(unsafe.Pointer(&a.words[0]))%16 != 0 { // a stack wants 16
-		a.words = a.words[1:]
+	a := &arena{words: im.words, n: len(im.steps)}
+	if !im.once {
+		a.words = aligned(len(im.words))
+		copy(a.words, im.words)
 	}
-	copy(a.words, im.words)
+	a.pin.Pin(&a.words[0])
 	base := uint64(uintptr(unsafe.Pointer(&a.words[0])))
 	for _, r := range im.relocs {
 		a.words[r] += base
 	}
 	return a
+}
+
+// aligned is so many words at a multiple of 16 bytes, as a stack wants it.
+func aligned(n int) []uint64 {
+	words := make([]uint64, n+1)
+	if uintptr(unsafe.Pointer(&words[0]))%16 != 0 {
+		return words[1:]
+	}
+	return words[:n]
 }
 
 func (a *arena) header() *header { return headerOf(a.words) }

@@ -27,18 +27,17 @@ import (
 // not.
 type Program struct {
 	image
-	flags    uint64         // of clone3
-	names    []File         // descriptors, as errors call them
-	labels   map[int]string // steps that have a name of their own; nil if none has
-	maps     []mapFile      // what the parent writes into /proc/PID
-	results  []File         // steps, and what errors call their results
-	build    assembly       // of its root
-	overlaid int            // step that mounts an overlay, counted as errors count; or 0
-	pidns    int            // namespace that the child is born in, or -1
-	held     [2]int         // steps that hold the report and the stub
-	report   *execReport    // how the stub's exec went, or nil
-	waits    int            // step that waits for attend
-	word     *word          // what it waits for, where a child is announced
+	flags    uint64      // of clone3
+	names    []File      // descriptors, as errors call them
+	labels   []File      // steps that have a name of their own
+	maps     []mapFile   // what the parent writes into /proc/PID
+	build    assembly    // of its root
+	overlaid int         // step that mounts an overlay, counted as errors count; or 0
+	pidns    int         // namespace that the child is born in, or -1
+	held     [2]int      // steps that hold the report and the stub
+	report   *execReport // how the stub's exec went, or nil
+	waits    int         // step that waits for attend
+	word     *word       // what it waits for, where a child is announced
 	announce func(pid, pidfd int) error
 	idmapped []*idmapped // mounts that attend makes
 	layers   []File      // those of them that are an overlay's
@@ -75,7 +74,7 @@ func CompileAnnounced(s Spec, announce func(pid, pidfd int) error) (*Program, er
 		return nil, &feature.UnsupportedError{Feature: "time namespace of a child that shares memory",
 			Since: "Linux 6.2", Reason: "this kernel does not enter it at exec"}
 	}
-	p := &Program{pidns: -1, names: make([]File, 0, 1+len(s.Tasks)+len(s.Join))}
+	p := &Program{pidns: -1, names: make([]File, 0, 4+len(s.Tasks)+len(s.Join))}
 	p.reserve(usualSteps(&s))
 	p.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND |
 		uint64(s.Namespaces&^(NewCgroup|NewTime))
@@ -112,6 +111,7 @@ func CompileAnnounced(s Spec, announce func(pid, pidfd int) error) (*Program, er
 			return nil, errors.Join(err, p.Close())
 		}
 	}
+	p.once = p.report != nil || p.word != nil
 	p.finish(args)
 	return p, nil
 }
@@ -120,7 +120,7 @@ func CompileAnnounced(s Spec, announce func(pid, pidfd int) error) (*Program, er
 // lay out.
 func usualSteps(s *Spec) int {
 	if s.Root != nil {
-		return fewSteps + 11*len(s.Root.Items)
+		return fewSteps + 7*len(s.Root.Items)
 	}
 	return fewSteps
 }
@@ -424,10 +424,7 @@ func (p *Program) write(w Write) {
 func (p *Program) whole(step int) { p.steps[step].flags |= flagWrite }
 
 func (p *Program) label(step int, name string) {
-	if p.labels == nil {
-		p.labels = make(map[int]string)
-	}
-	p.labels[step] = name
+	p.labels = append(p.labels, File{FD: step, Path: name})
 }
 
 func (p *Program) optional(step int, yes bool) {
@@ -457,7 +454,9 @@ func (p *Program) calls(s *Spec, at Point) {
 func mapLines(maps []IDMap) string {
 	var b []byte
 	for _, m := range maps {
-		b = fmt.Appendf(b, "%d %d %d\n", m.Inside, m.Outside, m.Count)
+		for i, n := range [...]uint32{m.Inside, m.Outside, m.Count} {
+			b = append(strconv.AppendUint(b, uint64(n), 10), " \n"[i/2])
+		}
 	}
 	return string(b)
 }

@@ -130,7 +130,7 @@ func (p *Program) text(index int) string {
 	}
 	i := index - 1
 	st := &p.steps[i]
-	if name, ok := p.labels[i]; ok {
+	if name := nameIn(p.labels, i); name != "" {
 		return name
 	}
 	if st.nr == unix.SYS_FUTEX || st.nr == unix.SYS_PPOLL {
@@ -178,10 +178,7 @@ func (p *Program) argText(i, a, kind int) string {
 		return "..."
 	case file:
 		if from, ok := p.source(i, a); ok {
-			if name := nameIn(p.results, from); name != "" {
-				return fmt.Sprintf("result of %d<%s>", from+1, name)
-			}
-			return fmt.Sprintf("result of %d", from+1)
+			return fmt.Sprintf("result of %d", from+1) + p.resultName(from)
 		}
 		if name := nameIn(p.names, int(v)); name != "" {
 			return fmt.Sprintf("%d<%s>", v, name)
@@ -190,13 +187,17 @@ func (p *Program) argText(i, a, kind int) string {
 	return strconv.FormatInt(int64(v), 10)
 }
 
-// result is that of a step, by a name for errors.
-func (p *Program) result(name string, step int) result {
-	p.results = append(p.results, File{FD: step, Path: name})
-	return result(step)
+// resultName is what a step opens.
+func (p *Program) resultName(step int) string {
+	for a, kind := range calls[p.steps[step].nr].args {
+		if name := p.argText(step, a, str); kind == str && name != `""` {
+			return "<" + strings.Trim(name, `"`) + ">"
+		}
+	}
+	return ""
 }
 
-// nameIn is what errors call a descriptor, or the result of a step.
+// nameIn is what errors call a descriptor, or a step.
 func nameIn(names []File, of int) string {
 	for _, f := range names {
 		if f.FD == of {
@@ -208,6 +209,9 @@ func nameIn(names []File, of int) string {
 
 // bytesAt is the data that a finished step's argument points to.
 func (p *Program) bytesAt(offset uint64) []byte {
+	if base := uint64(uintptr(unsafe.Pointer(&p.words[0]))); offset >= base { // it was started, and is no template any more
+		offset -= base
+	}
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&p.words[0])), len(p.words)*8)
 	return raw[offset:]
 }

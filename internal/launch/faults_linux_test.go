@@ -49,7 +49,7 @@ func TestStepFails(t *testing.T) {
 		{"mount target", user(Spec{Namespaces: NewMount, Mounts: []Mount{{Source: "x", Target: "/no/such", Type: "tmpfs"}}}),
 			`mount("x", "/no/such", "tmpfs", 0x0, NULL)`, unix.ENOENT},
 		{"write", Spec{Writes: []Write{{Path: "/no/such", Data: "x"}}}, `open("/no/such", `, unix.ENOENT},
-		{"write refused", Spec{Writes: []Write{{Path: "/proc/self/oom_score_adj", Data: "x"}}}, `write(result of 2, "x")`, unix.EINVAL},
+		{"write refused", Spec{Writes: []Write{{Path: "/proc/self/oom_score_adj", Data: "x"}}}, `write(result of 2</proc/self/oom_score_adj>, "x")`, unix.EINVAL},
 		{"call", Spec{Calls: []Call{{Name: "frobnicate()", Nr: 1 << 30}}}, "frobnicate()", unix.ENOSYS},
 		{"terminal", Spec{Setsid: true, Terminal: true, Files: []int{devNull(t)}}, "ioctl(0, 0x540e)", unix.ENOTTY},
 		{"file", Spec{Files: []int{0, 1, 2, closed}}, "dup3(", unix.EBADF},

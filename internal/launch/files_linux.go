@@ -21,9 +21,12 @@ func (p *Program) files(files []int) {
 	for _, fd := range files {
 		beyond = max(beyond, fd+1)
 	}
-	copied := map[int]int{} // place -> step whose result holds its file
+	var copied map[int]int // place -> step whose result holds its file
 	for place, fd := range files {
 		if fd >= 0 && fd < place {
+			if copied == nil {
+				copied = make(map[int]int)
+			}
 			copied[place] = p.add(unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, beyond)
 		}
 	}

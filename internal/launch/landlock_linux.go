@@ -63,7 +63,7 @@ func (p *Program) scope(s *Spec) {
 	attr := binary.NativeEndian.AppendUint64(nil, known)
 	attr = binary.NativeEndian.AppendUint64(attr, 0)
 	attr = binary.NativeEndian.AppendUint64(attr, s.Scoped)
-	rules := p.result("landlock rules", p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0))
+	rules := result(p.add(unix.SYS_LANDLOCK_CREATE_RULESET, attr, len(attr), 0))
 	for i := range s.FileRules {
 		r := &s.FileRules[i]
 		var files, below uint64

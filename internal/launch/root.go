@@ -96,7 +96,8 @@ type Item struct {
 	Device uint64 // of a [MakeDevice]
 	Link   string // of a [MakeLink]
 
-	// Mount goes on Path, if not nil. What several Items share is one file system.
+	// Mount goes on Path, if not nil. What several Items share is one mount, again and
+	// again, without anything that is mounted on it.
 	Mount *Tree
 
 	// Attr is given to what Path is, and all below it, by a mount of it on
@@ -145,49 +146,62 @@ func (s *Spec) checkRoot() error {
 			return bad(fmt.Sprintf("Calls[%d].NoFiles", i), false, errors.New("with a Root, descriptors are at hand for Last alone"))
 		}
 	}
-	if err := r.Tree.check("Root.Tree", s); err != nil {
-		return err
+	if err := r.Tree.check(s); err != nil {
+		return within("Root.Tree", err)
 	}
 	if r.Tree.Type != "" {
 		return bad("Root.Tree.Type", r.Tree.Type, errors.New("an empty file system has no program"))
 	}
 	for i := range r.Items {
-		if err := r.Items[i].check(fmt.Sprintf("Root.Items[%d]", i), s); err != nil {
-			return err
+		if err := r.Items[i].check(s); err != nil {
+			return within(at("Root.Items", i), err)
 		}
 	}
 	return nil
 }
 
-func (i *Item) check(field string, s *Spec) error {
-	if i.Path == "" || i.Path == "." || i.Path[0] == '/' || path.Clean(i.Path) != i.Path || strings.HasPrefix(i.Path+"/", "../") {
-		return bad(field+".Path", i.Path, errors.New("is no clean path below the root"))
+// within puts a field's error down to the field that it is in: names are made only if
+// something is wrong.
+func within(field string, err error) error {
+	var in *SpecError
+	if errors.As(err, &in) {
+		in.Field = field + in.Field
+	}
+	return err
+}
+
+func (i *Item) check(s *Spec) error {
+	if i.Path == "" || i.Path == "." || i.Path[0] == '/' || path.Clean(i.Path) != i.Path || i.Path == ".." || strings.HasPrefix(i.Path, "../") {
+		return bad(".Path", i.Path, errors.New("is no clean path below the root"))
 	}
 	for _, v := range []string{i.Path, i.Link} {
-		if err := checkString(field, v); err != nil {
+		if err := checkString("", v); err != nil {
 			return err
 		}
 	}
 	switch {
 	case i.Attr&^attrs != 0:
-		return bad(field+".Attr", i.Attr, errors.New("has bits beyond read-only, nosuid, nodev and noexec"))
+		return bad(".Attr", i.Attr, errors.New("has bits beyond read-only, nosuid, nodev and noexec"))
 	case i.Make > MakeDevice:
-		return bad(field+".Make", i.Make, errors.New("is nothing to make"))
+		return bad(".Make", i.Make, errors.New("is nothing to make"))
 	case i.Make == MakeLink && i.Link == "":
-		return bad(field+".Link", i.Link, errEmpty)
+		return bad(".Link", i.Link, errEmpty)
 	case i.Mode > 0o7777:
-		return bad(field+".Mode", i.Mode, errors.New("has bits beyond 07777"))
+		return bad(".Mode", i.Mode, errors.New("has bits beyond 07777"))
 	case i.Mount == nil:
 		return nil
 	case i.Attr != 0:
-		return bad(field+".Attr", i.Attr, errors.New("is for what is there; Mount has its own"))
+		return bad(".Attr", i.Attr, errors.New("is for what is there; Mount has its own"))
 	case i.Mount.Overlay != nil:
-		return bad(field+".Mount", "Overlay", errors.New("can only be the root itself"))
+		return bad(".Mount", "Overlay", errors.New("can only be the root itself"))
 	}
-	return i.Mount.check(field+".Mount", s)
+	if err := i.Mount.check(s); err != nil {
+		return within(".Mount", err)
+	}
+	return nil
 }
 
-func (t *Tree) check(field string, s *Spec) error {
+func (t *Tree) check(s *Spec) error {
 	given := 0
 	for _, is := range []bool{t.Bind != "", t.FD != nil, t.Overlay != nil, t.Type != ""} {
 		if is {
@@ -195,47 +209,48 @@ func (t *Tree) check(field string, s *Spec) error {
 		}
 	}
 	if given != 1 {
-		return bad(field, given, errors.New("wants one of Bind, FD, Overlay and Type"))
+		return bad("", given, errors.New("wants one of Bind, FD, Overlay and Type"))
 	}
 	if idmapped := t.IDMapped || t.Overlay != nil && t.Overlay.IDMapped; idmapped {
 		switch {
 		case s.Namespaces&NewUser == 0:
-			return bad(field+".IDMapped", true, errors.New("needs NewUser in Namespaces"))
+			return bad(".IDMapped", true, errors.New("needs NewUser in Namespaces"))
 		case t.IDMapped && t.Bind == "":
-			return bad(field+".IDMapped", true, errors.New("is for what is bound"))
+			return bad(".IDMapped", true, errors.New("is for what is bound"))
 		case len(s.Calls) > 0:
-			return bad(field+".IDMapped", true, errors.New("a call may name any descriptor"))
+			return bad(".IDMapped", true, errors.New("a call may name any descriptor"))
 		case t.Overlay != nil && path.Dir(t.Overlay.Upper) != path.Dir(t.Overlay.Work):
-			return bad(field+".Overlay.Work", t.Overlay.Work, errors.New("is not beside Upper"))
+			return bad(".Overlay.Work", t.Overlay.Work, errors.New("is not beside Upper"))
 		}
 	}
 	if t.FD != nil && t.FD.FD < 0 {
-		return bad(field+".FD", t.FD.FD, errNegative)
+		return bad(".FD", t.FD.FD, errNegative)
 	}
 	if t.Attr&^attrs != 0 {
-		return bad(field+".Attr", t.Attr, errors.New("has bits beyond read-only, nosuid, nodev and noexec"))
+		return bad(".Attr", t.Attr, errors.New("has bits beyond read-only, nosuid, nodev and noexec"))
 	}
 	if t.Slave && s.Propagation != Slave {
-		return bad(field+".Slave", true, errors.New("needs Propagation Slave"))
+		return bad(".Slave", true, errors.New("needs Propagation Slave"))
 	}
-	words := append([]string{t.Bind, t.Type, t.Source}, t.Options...)
+	words := [5][]string{{t.Bind, t.Type, t.Source}, t.Options}
 	if o := t.Overlay; o != nil {
-		words = append(words, o.Upper, o.Work)
-		words = append(append(words, o.Lower...), o.Options...)
+		words[2], words[3], words[4] = []string{o.Upper, o.Work}, o.Lower, o.Options
 		switch {
 		case len(o.Lower) == 0 || len(o.Lower) > maxLayers:
-			return bad(field+".Overlay.Lower", len(o.Lower), fmt.Errorf("takes 1 to %d directories", maxLayers))
+			return bad(".Overlay.Lower", len(o.Lower), fmt.Errorf("takes 1 to %d directories", maxLayers))
 		case (o.Upper == "") != (o.Work == ""):
-			return bad(field+".Overlay.Work", o.Work, errors.New("goes with Upper"))
+			return bad(".Overlay.Work", o.Work, errors.New("goes with Upper"))
 		}
 	}
-	for _, w := range words {
-		if err := checkString(field, w); err != nil {
-			return err
-		}
-		// What fsconfig(2) takes of a string.
-		if t.Type != "" && len(w) > 255 {
-			return bad(field+".Options", w, errors.New("longer than 255 bytes"))
+	for _, list := range words {
+		for _, w := range list {
+			if err := checkString("", w); err != nil {
+				return err
+			}
+			// What fsconfig(2) takes of a string.
+			if t.Type != "" && len(w) > 255 {
+				return bad(".Options", w, errors.New("longer than 255 bytes"))
+			}
 		}
 	}
 	return nil

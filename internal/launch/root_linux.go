@@ -141,7 +141,7 @@ func (p *Program) openTrees(s *Spec) {
 			return
 		}
 		if _, opened := find(p.build.opened, t); !opened {
-			mount := p.result(t.Bind, p.add(unix.SYS_OPEN_TREE, unix.AT_FDCWD, t.Bind, copyFlags(t.Attr)))
+			mount := result(p.add(unix.SYS_OPEN_TREE, unix.AT_FDCWD, t.Bind, copyFlags(t.Attr)))
 			p.build.opened = append(p.build.opened, mounted{t, mount})
 		}
 	}
@@ -162,7 +162,7 @@ func initialRoot() bool {
 
 // leaveInitialRoot changes into a copy of the root, which is an ordinary mount.
 func (p *Program) leaveInitialRoot() {
-	other := p.result("copy of /", p.add(unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+	other := result(p.add(unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
 	p.onTop(other)
 	p.add(unix.SYS_FCHDIR, other)
 	p.add(unix.SYS_CHROOT, ".")
@@ -206,7 +206,7 @@ func (p *Program) overlay(t *Tree) (top result) {
 		data += ",userxattr"
 	}
 	p.overlaid = 1 + p.add(unix.SYS_MOUNT, "overlay", in+"/root", "overlay", t.Attr, data)
-	top = p.result("root", p.add(unix.SYS_OPENAT, stage, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
+	top = result(p.add(unix.SYS_OPENAT, stage, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	p.drop(slotStage)
 	return top
 }
@@ -237,7 +237,7 @@ func (p *Program) tree(t *Tree, s *Spec) (mount any) {
 
 // fs makes a new file system.
 func (p *Program) fs(t *Tree) (mount result) {
-	fs := p.result(t.Type, p.add(unix.SYS_FSOPEN, t.Type, unix.FSOPEN_CLOEXEC))
+	fs := result(p.add(unix.SYS_FSOPEN, t.Type, unix.FSOPEN_CLOEXEC))
 	if t.Source != "" {
 		p.add(unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, "source", t.Source, 0)
 	}
@@ -249,7 +249,7 @@ func (p *Program) fs(t *Tree) (mount result) {
 		}
 	}
 	p.add(unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
-	mount = p.result(t.Type, p.add(unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, t.Attr))
+	mount = result(p.add(unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, t.Attr))
 	p.add(unix.SYS_CLOSE, fs)
 	return mount
 }
@@ -326,7 +326,7 @@ func (p *Program) item(items []Item, s *Spec) {
 		first, again := find(p.build.shared, i.Mount)
 		var mount any
 		if again {
-			mount = p.result("mount", p.add(unix.SYS_OPEN_TREE, first, "", unix.AT_EMPTY_PATH|copyFlags(i.Mount.Attr)))
+			mount = result(p.add(unix.SYS_OPEN_TREE, first, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
 		} else {
 			mount = p.tree(i.Mount, s)
 		}
@@ -347,7 +347,7 @@ func (p *Program) item(items []Item, s *Spec) {
 		}
 	case i.Attr != 0:
 		to := p.resolve(at, name, resolve, unix.O_PATH)
-		mount := p.result("mount", p.add(unix.SYS_OPEN_TREE, to, "", unix.AT_EMPTY_PATH|copyFlags(i.Attr)))
+		mount := result(p.add(unix.SYS_OPEN_TREE, to, "", unix.AT_EMPTY_PATH|copyFlags(i.Attr)))
 		p.attributes(mount, i.Attr, false, true)
 		p.attach(mount, to)
 		p.add(unix.SYS_CLOSE, to)
@@ -390,7 +390,7 @@ func (p *Program) resolve(in any, at string, resolve uint64, flags uint64) resul
 	raw := (*[unsafe.Sizeof(how)]byte)(unsafe.Pointer(&how))[:]
 	open := p.add(unix.SYS_OPENAT2, in, at, raw, len(raw))
 	p.steps[open].tries = resolveTries
-	return p.result(at, open)
+	return result(open)
 }
 
 // resolveTries bounds what those who rename all the time can cost a start: some

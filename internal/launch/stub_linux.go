@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -153,7 +152,7 @@ func (p *Program) execStub(s *Spec, argv []string) {
 	}
 	argv = append([]string{mode + strconv.Itoa(s.kept()), s.Path}, argv...)
 	st := p.add(unix.SYS_EXECVEAT, s.kept()+1, "", p.vector(argv), p.vector(s.Env), unix.AT_EMPTY_PATH)
-	p.label(st, fmt.Sprintf("execve(%q)", s.Path))
+	p.label(st, "execve("+strconv.Quote(s.Path)+")")
 }
 
 // stubAt is where the stub's code begins.
