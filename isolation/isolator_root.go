@@ -241,41 +241,65 @@ func (b *rootBuilder) has(dir string) bool {
 	return slices.ContainsFunc(b.items, func(i launch.Item) bool { return i.Path == dir && i.Make == launch.MakeDirectory })
 }
 
-// devices are those that every program may expect. They are bound one by one, and
-// everything else is nodev: who may mknod(2) gains nothing by it.
-var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+const quiet = attrNoSUID | attrNoDev | attrNoExec
+
+// What is in every root. Nobody changes a tree.
+var (
+	procTree = launch.Tree{Type: "proc", Source: "proc", Attr: quiet}
+	sysTree  = launch.Tree{Type: "sysfs", Source: "sysfs", Attr: quiet | attrReadOnly}
+	devTree  = launch.Tree{Type: "tmpfs", Source: "dev", Options: []string{"mode=755", "size=64k"}, Attr: quiet}
+
+	ptsOptions = []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=" + ttyGroup}
+	ptsTree    = launch.Tree{Type: "devpts", Source: "devpts", Options: ptsOptions, Attr: attrNoSUID | attrNoExec}
+	ptsNobodys = launch.Tree{Type: "devpts", Source: "devpts", Options: ptsOptions[:3], Attr: attrNoSUID | attrNoExec}
+	shmTree    = launch.Tree{Type: "tmpfs", Source: "shm", Options: []string{"mode=1777", "size=64m"}, Attr: quiet}
+	emptyTree  = launch.Tree{Type: "tmpfs", Source: "masked", Options: []string{"size=4k", "mode=555"}, Attr: quiet | attrReadOnly}
+	mqueueTree = launch.Tree{Type: "mqueue", Source: "mqueue", Attr: quiet}
+
+	// devices are those that every program may expect. They are bound one by one, and
+	// everything else is nodev: who may mknod(2) gains nothing by it.
+	devices = [...]launch.Item{
+		device("null"), device("zero"), device("full"), device("random"), device("urandom"), device("tty"),
+	}
+	devLinks = [...]launch.Item{
+		devLink("fd", "/proc/self/fd"), devLink("stdin", "/proc/self/fd/0"), devLink("stdout", "/proc/self/fd/1"),
+		devLink("stderr", "/proc/self/fd/2"), devLink("ptmx", "pts/ptmx"),
+	}
+)
+
+func device(name string) launch.Item {
+	return launch.Item{Path: "dev/" + name, Make: launch.MakeFile, Mode: 0o644,
+		Mount: &launch.Tree{Bind: "/dev/" + name, Attr: attrNoSUID | attrNoExec}}
+}
+
+func devLink(name, to string) launch.Item {
+	return launch.Item{Path: "dev/" + name, Make: launch.MakeLink, Link: to}
+}
 
 // standard is /proc, /sys and /dev.
 func (b *rootBuilder) standard(l *Launch) {
-	const quiet = attrNoSUID | attrNoDev | attrNoExec
+	b.items = make([]launch.Item, 0, 24)
 	for _, dir := range []string{"proc", "sys", "dev"} {
 		if b.Path == "" {
 			b.items = append(b.items, launch.Item{Path: dir, Make: launch.MakeDirectory, Mode: 0o555})
 		}
 	}
-	b.add("proc", false, false, &launch.Tree{Type: "proc", Source: "proc", Attr: quiet})
+	b.add("proc", false, false, &procTree)
 	if sysfs(l.New) {
-		b.add("sys", false, false, &launch.Tree{Type: "sysfs", Source: "sysfs", Attr: quiet | attrReadOnly})
+		b.add("sys", false, false, &sysTree)
 	}
-	b.add("dev", false, false, &launch.Tree{Type: "tmpfs", Source: "dev", Options: []string{"mode=755", "size=64k"}, Attr: quiet})
-	for _, name := range devices {
-		b.add("dev/"+name, false, true, &launch.Tree{Bind: "/dev/" + name, Attr: attrNoSUID | attrNoExec})
+	b.add("dev", false, false, &devTree)
+	b.items = append(b.items, devices[:]...)
+	pts := &ptsTree
+	if _, mapped := l.GIDMap.Outside(ttyGID); b.user && !mapped {
+		pts = &ptsNobodys
 	}
-	pts := []string{"newinstance", "ptmxmode=0666", "mode=0620"}
-	if _, mapped := l.GIDMap.Outside(ttyGroup); mapped || !b.user {
-		pts = append(pts, fmt.Sprintf("gid=%d", ttyGroup))
-	}
-	b.add("dev/pts", false, false, &launch.Tree{Type: "devpts", Source: "devpts", Options: pts, Attr: attrNoSUID | attrNoExec})
-	b.add("dev/shm", false, false, &launch.Tree{Type: "tmpfs", Source: "shm", Options: []string{"mode=1777", "size=64m"}, Attr: quiet})
+	b.add("dev/pts", false, false, pts)
+	b.add("dev/shm", false, false, &shmTree)
 	if l.New.Has(namespaces.IPC) {
-		b.add("dev/mqueue", false, false, &launch.Tree{Type: "mqueue", Source: "mqueue", Attr: quiet})
+		b.add("dev/mqueue", false, false, &mqueueTree)
 	}
-	for _, link := range [][2]string{
-		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
-		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
-	} {
-		b.items = append(b.items, launch.Item{Path: "dev/" + link[0], Make: launch.MakeLink, Link: link[1]})
-	}
+	b.items = append(b.items, devLinks[:]...)
 }
 
 // sysfs reports whether a sandbox with these namespaces of its own may mount one.
@@ -283,8 +307,11 @@ func sysfs(kinds namespaces.Kinds) bool {
 	return !kinds.Has(namespaces.User) || kinds.Has(namespaces.Network)
 }
 
-// ttyGroup is the gid that owns terminals on nearly every distribution.
-const ttyGroup = 5
+// ttyGroup is the group that owns terminals on nearly every distribution.
+const (
+	ttyGroup = "5"
+	ttyGID   = 5
+)
 
 // mount is what another isolator wants mounted.
 func (b *rootBuilder) mount(m Mount) error {
@@ -343,20 +370,17 @@ func (b *rootBuilder) protect() {
 	}
 	for _, p := range guarded {
 		if _, ok := b.lookup(p); ok {
-			b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec})
+			b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Attr: quiet | attrReadOnly})
 		}
 	}
-	nothing := &launch.Tree{Bind: "/dev/null", Attr: attrNoSUID | attrNoExec}
-	empty := &launch.Tree{Type: "tmpfs", Source: "masked", Options: []string{"size=4k", "mode=555"},
-		Attr: attrReadOnly | attrNoSUID | attrNoDev | attrNoExec}
 	for _, p := range masked {
 		mode, ok := b.lookup(p)
 		if !ok {
 			continue
 		}
-		t := nothing
+		t := devices[0].Mount // /dev/null
 		if mode.IsDir() {
-			t = empty
+			t = &emptyTree
 		}
 		b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Mount: t})
 	}
@@ -365,11 +389,11 @@ func (b *rootBuilder) protect() {
 // throttles are where the CPUs tell how hot they were. If the first has none, no
 // other does.
 func throttles() []string {
-	const ofCPU = "/sys/devices/system/cpu/cpu%s/thermal_throttle"
-	if _, err := os.Stat(fmt.Sprintf(ofCPU, "0")); err != nil {
+	const cpus, throttle = "/sys/devices/system/cpu/cpu", "/thermal_throttle"
+	if _, err := os.Stat(cpus + "0" + throttle); err != nil {
 		return nil
 	}
-	list, _ := filepath.Glob(fmt.Sprintf(ofCPU, "*"))
+	list, _ := filepath.Glob(cpus + "*" + throttle)
 	return list
 }
 

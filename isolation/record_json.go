@@ -2,7 +2,10 @@
 
 package isolation
 
-import "github.com/caisson-run/caisson/internal/compact"
+import (
+	"github.com/caisson-run/caisson/internal/compact"
+	"github.com/caisson-run/caisson/namespaces"
+)
 
 // The lines that are written while a sandbox is made and started marshal
 // themselves, under the names of the fields' tags; see package compact.
@@ -79,7 +82,7 @@ func (s *Spec) members(o *compact.Object) {
 		o.Any("network", s.Network)
 	}
 	if !s.Root.IsZero() {
-		o.Any("root", s.Root)
+		o.Object("root", s.Root.members)
 	}
 	if !s.Security.IsZero() {
 		o.Any("security", s.Security)
@@ -136,12 +139,8 @@ func (n *Namespaces) members(o *compact.Object) {
 			o.Text(modeNames[i], mode.String())
 		}
 	}
-	if len(n.UIDMap) > 0 {
-		o.Any("uidMap", n.UIDMap)
-	}
-	if len(n.GIDMap) > 0 {
-		o.Any("gidMap", n.GIDMap)
-	}
+	mapMembers(o, "uidMap", n.UIDMap)
+	mapMembers(o, "gidMap", n.GIDMap)
 	if n.Monotonic != 0 {
 		o.Int("monotonic", int64(n.Monotonic))
 	}
@@ -150,10 +149,75 @@ func (n *Namespaces) members(o *compact.Object) {
 	}
 }
 
+func mapMembers(o *compact.Object, name string, ids namespaces.IDMaps) {
+	if len(ids) == 0 {
+		return
+	}
+	o.Objects(name, len(ids), func(i int, o *compact.Object) {
+		o.Number("inside", uint64(ids[i].Inside))
+		o.Number("outside", uint64(ids[i].Outside))
+		o.Number("count", uint64(ids[i].Count))
+	})
+}
+
 var modeNames = [8]string{"pid", "mount", "ipc", "uts", "network", "cgroup", "user", "time"}
 
 func (n *Namespaces) modes() *[8]NamespaceMode {
 	return &[8]NamespaceMode{n.PID, n.Mount, n.IPC, n.UTS, n.Network, n.Cgroup, n.User, n.Time}
+}
+
+func (r *Root) members(o *compact.Object) {
+	if r.Path != "" {
+		o.Text("path", r.Path)
+	}
+	if len(r.Layers) > 0 {
+		o.Texts("layers", r.Layers)
+	}
+	if r.Upper != "" {
+		o.Text("upper", r.Upper)
+	}
+	if r.Size != 0 {
+		o.Number("size", r.Size)
+	}
+	if r.IDMapped {
+		o.True("idMapped")
+	}
+	if r.ReadOnly {
+		o.True("readOnly")
+	}
+	if r.Bare {
+		o.True("bare")
+	}
+	if len(r.Volumes) > 0 {
+		o.Objects("volumes", len(r.Volumes), func(i int, o *compact.Object) { r.Volumes[i].members(o) })
+	}
+	o.Texts("masked", r.Masked)
+	o.Texts("guarded", r.Guarded)
+}
+
+func (v *Volume) members(o *compact.Object) {
+	o.Text("target", v.Target)
+	if v.Source != "" {
+		o.Text("source", v.Source)
+	}
+	if v.IDMapped {
+		o.True("idMapped")
+	}
+	if v.ReadOnly {
+		o.True("readOnly")
+	}
+	if v.NoExec {
+		o.True("noExec")
+	}
+	if v.Slave {
+		o.True("slave")
+	}
+	if v.Size != 0 {
+		o.Number("size", v.Size)
+	}
+	if v.Mode != 0 {
+		o.Number("mode", uint64(v.Mode))
+	}
 }
 
 func (s nativeState) MarshalJSON() ([]byte, error) {

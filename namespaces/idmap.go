@@ -18,8 +18,16 @@ type IDMap struct {
 }
 
 // String returns the line of /proc/PID/uid_map: "0 100000 65536".
-func (m IDMap) String() string {
-	return fmt.Sprintf("%d %d %d", m.Inside, m.Outside, m.Count)
+func (m IDMap) String() string { return string(m.append(nil)) }
+
+func (m IDMap) append(b []byte) []byte {
+	for i, n := range [...]uint32{m.Inside, m.Outside, m.Count} {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = strconv.AppendUint(b, uint64(n), 10)
+	}
+	return b
 }
 
 // IDMaps is the contents of a /proc/PID/uid_map or gid_map. An empty map maps
@@ -75,12 +83,11 @@ func overlap(a, aCount, b, bCount uint32) bool {
 
 // String returns what is written to uid_map, one line each.
 func (s IDMaps) String() string {
-	var b strings.Builder
+	var b []byte
 	for _, m := range s {
-		b.WriteString(m.String())
-		b.WriteByte('\n')
+		b = append(m.append(b), '\n')
 	}
-	return b.String()
+	return string(b)
 }
 
 // Outside returns the id in the parent namespace that inside stands for, and

@@ -38,6 +38,21 @@ func (o *Object) Object(name string, fill func(o *Object)) {
 	o.buf = append(o.buf, '}')
 }
 
+// Objects adds a list of n objects, whose members fill adds to o.
+func (o *Object) Objects(name string, n int, fill func(i int, o *Object)) {
+	o.key(name)
+	o.buf = append(o.buf, '[')
+	for i := range n {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		o.buf = append(o.buf, '{')
+		fill(i, o)
+		o.buf = append(o.buf, '}')
+	}
+	o.buf = append(o.buf, ']')
+}
+
 // Text adds a string.
 func (o *Object) Text(name, value string) {
 	o.key(name)
