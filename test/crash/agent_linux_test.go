@@ -212,6 +212,11 @@ func (a *agent) do(c command, reply *answer) (err error) {
 		return s.Start(ctx)
 	case "update":
 		_, err = s.Update(ctx, limits(c.N))
+	case "update-all": // together with one that has what it is to have
+		var other *isolation.Sandbox
+		if other, err = a.host.Sandbox(ctx, "other"); err == nil {
+			_, err = a.host.UpdateAll(ctx, []isolation.SandboxResources{{Sandbox: s, Resources: limits(c.N)}, {Sandbox: other, Resources: limits(5)}})
+		}
 	case "claim":
 		_, err = s.Claim(ctx, isolation.Claim{Owner: "test", Lease: time.Hour, Resources: cgroups.Resources{CPU: cgroups.CPU{Weight: cgroups.WeightOf(200)}}})
 	case "unclaim":

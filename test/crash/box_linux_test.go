@@ -25,7 +25,7 @@ func (b box) after(c command) box {
 		b.running, b.execs = false, 0
 	case "shape":
 		b.shape = c.N
-	case "update":
+	case "update", "update-all":
 		b.n = c.N
 	case "claim":
 		b.claimed = true

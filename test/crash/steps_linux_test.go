@@ -28,7 +28,7 @@ var operations = []struct {
 }{
 	{nil, command{"create", "a", 3}},
 	{[]command{{"create", "a", 3}}, command{"start", "a", 0}},
-	{[]command{{"create", "a", 3}, {"start", "a", 0}}, command{"update", "a", 9}},
+	{[]command{{"create", "a", 3}, {"start", "a", 0}}, command{"update-all", "a", 9}},
 	{[]command{{"create", "a", 9}, {"start", "a", 0}}, command{"update", "a", 3}},
 	{[]command{{"create", "a", 0}, {"start", "a", 0}}, command{"update", "a", 3}},
 	{[]command{{"create", "a", 3}, {"start", "a", 0}}, command{"claim", "a", 0}},
