@@ -28,6 +28,9 @@ type Result struct {
 	Changes []Change `json:"changes"`
 }
 
+// String is the writes in words, one a line, as [Plan.String] has them.
+func (r Result) String() string { return Plan{Changes: r.Changes}.String() }
+
 // Update gives the group the knobs that r names and leaves the others: all of
 // them, or none and an error that says why. It reads what holds, writes what
 // differs, each where [Cgroup.Plan] says, and reads it back. An update that

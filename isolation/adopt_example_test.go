@@ -28,9 +28,7 @@ func ExampleHost_Adopt() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, c := range result.Changes {
-		fmt.Println(c)
-	}
+	fmt.Println(result)
 	if err := db.Release(ctx, isolation.RestoreLimits); err != nil {
 		log.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func ExampleNew() {
 	defer web.Close()
 	fake.Start("web")
 	fake.SetUsage("web", 300<<20)
-	_, err = web.Update(context.Background(), cgroups.Resources{
+	result, err := web.Update(context.Background(), cgroups.Resources{
 		CPU:    cgroups.CPU{Max: cgroups.CPUs(0.5)},
 		Memory: cgroups.Memory{Max: cgroups.Bytes(512 << 20)},
 	})
@@ -35,8 +35,11 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
+	fmt.Println(result)
 	fmt.Print(fake.Tree())
 	// Output:
+	// 1. write "50000 100000" to /sys/fs/cgroup/web/cpu.max, was "max 100000"
+	// 2. write "536870912" to /sys/fs/cgroup/web/memory.max, was "max"
 	// /
 	// 	cgroup.subtree_control: cpu memory
 	// web
