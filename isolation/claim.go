@@ -92,7 +92,7 @@ func (c Claim) validate() error {
 		bad("claim.owner", c.Owner, "not a name like that of a sandbox")
 	}
 	if c.Lease <= 0 || c.Lease > maxLease {
-		bad("claim.lease", c.Lease.String(), "not more than nothing and at most "+maxLease.String())
+		bad("claim.lease", c.Lease.String(), "not above 0 and at most "+maxLease.String())
 	}
 	if c.Resources.IsZero() {
 		bad("claim.resources", "", "no knob")

@@ -324,4 +324,7 @@ func TestClaimManyOwners(t *testing.T) {
 		require.NoError(t, c.take(fmt.Sprint("b-", i), i, time.Minute, memoryMax(uint64(1<<30+i<<12))))
 	}
 	require.ErrorIs(t, c.take("c", maxOwners, time.Minute, memoryMax(1<<30)), ErrInvalid)
+	none := c.take("", 0, 0, cgroups.Resources{})
+	require.ErrorIs(t, none, ErrInvalid)
+	assert.NotContains(t, none.Error(), "\n", "all that is wrong, in one line")
 }

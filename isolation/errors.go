@@ -5,6 +5,7 @@ package isolation
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caisson-run/caisson/internal/feature"
 	"github.com/caisson-run/caisson/internal/launch"
@@ -46,8 +47,11 @@ type Error struct {
 	Err error
 }
 
-// Error reads `start "web-1": ...`.
-func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Op, e.ID, e.Err) }
+// Error reads `start "web-1": ...`, in one line: of several errors that were joined, the
+// others follow behind "; ".
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s %q: %s", e.Op, e.ID, strings.ReplaceAll(e.Err.Error(), "\n", "; "))
+}
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
