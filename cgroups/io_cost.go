@@ -476,10 +476,10 @@ func holds(line string, words []string) bool {
 	return true
 }
 
-// noDevice explains the errno of a device that does not exist.
+// noDevice explains the errno of a number that is no disk's.
 func noDevice(err error) error {
 	if errors.Is(err, syscall.ENODEV) {
-		return fmt.Errorf("%w (there is no such device)", err)
+		return fmt.Errorf("%w (it has to be the number of a whole disk, not of a partition: see /sys/block)", err)
 	}
 	return err
 }

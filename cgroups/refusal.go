@@ -38,7 +38,7 @@ func refusal(c *Change, err error) error {
 	case is(syscall.ENOSPC) && c.Controller == ControllerCPUSet:
 		hint = "processes in the group would have none"
 	case is(syscall.ENODEV) && c.Controller == ControllerIO && !errors.Is(err, ErrGone):
-		hint = "it has to be the number of a whole disk, not of a partition: see /sys/block"
+		return noDevice(err)
 	case is(syscall.EOPNOTSUPP) && c.Knob == "io.weight":
 		return &UnsupportedError{Feature: c.Knob, Reason: "io.cost is not enabled on the device, and it does not use the bfq scheduler", Err: err}
 	case is(syscall.EPERM) && c.File == devicesBPF:
