@@ -87,7 +87,7 @@ type Launch struct {
 
 	spec       *Spec                                // what Security and Process say besides
 	root       *launch.Root                         // takes the place of Mounts
-	rootMounts func([]Mount) ([]launch.Item, error) // what goes on it, Mounts first
+	rootMounts func([]Mount) ([]launch.Item, error) // all that is in it, Mounts behind what is in every root
 	stub       *launch.Stub
 	filters    *filters
 	confined   bool             // the files are the sandbox's own

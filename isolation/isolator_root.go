@@ -137,7 +137,6 @@ func (rootIsolator) Launch(c *Container, l *Launch) error {
 	}
 	l.root = b.tree()
 	l.rootMounts = func(mounts []Mount) ([]launch.Item, error) {
-		b.items = nil
 		for _, m := range mounts {
 			if err := b.mount(m); err != nil {
 				return nil, err
@@ -278,7 +277,7 @@ func devLink(name, to string) launch.Item {
 
 // standard is /proc, /sys and /dev.
 func (b *rootBuilder) standard(l *Launch) {
-	b.items = make([]launch.Item, 0, 24)
+	b.items = make([]launch.Item, 0, 48)
 	for _, dir := range []string{"proc", "sys", "dev"} {
 		if b.Path == "" {
 			b.items = append(b.items, launch.Item{Path: dir, Make: launch.MakeDirectory, Mode: 0o555})
@@ -374,12 +373,12 @@ func (b *rootBuilder) protect() {
 		}
 	}
 	for _, p := range masked {
-		mode, ok := b.lookup(p)
+		dir, ok := b.lookup(p)
 		if !ok {
 			continue
 		}
 		t := devices[0].Mount // /dev/null
-		if mode.IsDir() {
+		if dir {
 			t = &emptyTree
 		}
 		b.items = append(b.items, launch.Item{Path: p[1:], Follow: !kernels(p), Mount: t})
@@ -400,20 +399,18 @@ func throttles() []string {
 // kernels reports whether a path is in /proc or /sys.
 func kernels(p string) bool { return strings.HasPrefix(p, "/proc/") || strings.HasPrefix(p, "/sys/") }
 
-// lookup finds out what a path inside is before the root is there: what is in
-// /proc and /sys is the kernel's, the same for all.
-func (b *rootBuilder) lookup(p string) (fs.FileMode, bool) {
-	if kernels(p) {
-		if b.Bare || b.noSys && strings.HasPrefix(p, "/sys/") {
-			return 0, false
-		}
-		info, err := os.Stat(p)
-		if err != nil {
-			return 0, false
-		}
-		return info.Mode(), true
+// lookup finds out whether a path inside is there, and a directory, before the root
+// is: what is in /proc and /sys is the kernel's, the same for all.
+func (b *rootBuilder) lookup(p string) (dir, ok bool) {
+	if !kernels(p) {
+		mode, ok := b.lookupFile(p)
+		return mode.IsDir(), ok
 	}
-	return b.lookupFile(p)
+	if b.Bare || b.noSys && strings.HasPrefix(p, "/sys/") {
+		return false, false
+	}
+	info, err := os.Stat(p)
+	return err == nil && info.IsDir(), err == nil
 }
 
 // lookupFile looks at a path in the root's directories.

@@ -79,7 +79,7 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 			return s, nil, err
 		}
 		s.Root = l.root
-		s.Root.Items = append(s.Root.Items, items...)
+		s.Root.Items = items
 	}
 	for _, r := range l.Rlimits {
 		s.Rlimits = append(s.Rlimits, launch.Rlimit{Resource: rlimits[r.Name], Soft: r.Soft, Hard: r.Hard})

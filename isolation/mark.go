@@ -60,11 +60,11 @@ func (d *nativeDriver) mark(c *Container) error {
 	}
 	m := mark{Version: markVersion, Host: d.scope, Created: c.record.created, Spec: c.Spec}
 	m.Spec.Process.Env = nil // it may be secret
-	text, err := compact.Marshal(m)
+	text, err := compact.Marshal(&m)
 	if err == nil && len(text) > maxMark {
 		m.Spec.Process.Args = m.Spec.Process.Args[:1]
 		m.Spec.Labels = nil // which are there by themselves
-		text, err = compact.Marshal(m)
+		text, err = compact.Marshal(&m)
 	}
 	if err != nil {
 		return err

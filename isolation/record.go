@@ -92,7 +92,7 @@ func (r *record) create(dir *checkpoint.Dir) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var err error
-	r.log, err = dir.Create(r.first.ID, entry{
+	r.log, err = dir.Create(r.first.ID, &entry{
 		Version: recordVersion, Boot: r.boot, Spec: &r.first, At: r.created, Phase: phaseCreating,
 	})
 	return err
@@ -196,7 +196,7 @@ func (r *record) append(e entry) error {
 		}
 		e.Driver = raw
 	}
-	if err := r.log.Append(e); err != nil {
+	if err := r.log.Append(&e); err != nil {
 		return err
 	}
 	r.next = nil

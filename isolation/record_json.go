@@ -72,7 +72,7 @@ func (s *Spec) members(o *compact.Object) {
 	}
 	o.Object("process", s.Process.members)
 	if !s.Resources.IsZero() {
-		o.Any("resources", s.Resources)
+		o.Any("resources", &s.Resources)
 	}
 	if n := &s.Namespaces; *n.modes() != [8]NamespaceMode{} || n.UIDMap != nil || n.GIDMap != nil ||
 		n.Monotonic != 0 || n.Boottime != 0 {

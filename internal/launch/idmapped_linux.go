@@ -40,7 +40,7 @@ func (p *Program) idmappedAt(path string) (*idmapped, error) {
 
 // reserveIDMapped replaces what is to be idmapped by mounts that the parent makes.
 func (p *Program) reserveIDMapped(s *Spec) error {
-	if s.Root == nil {
+	if s.Root == nil || !s.Root.idMapped() {
 		return nil
 	}
 	root := *s.Root

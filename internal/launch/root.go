@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -116,6 +117,12 @@ const (
 	MakeLink
 	MakeDevice // a character device
 )
+
+// idMapped reports whether anything is.
+func (r *Root) idMapped() bool {
+	o := r.Tree.Overlay
+	return r.Tree.IDMapped || o != nil && o.IDMapped || slices.ContainsFunc(r.Items, func(i Item) bool { return i.Mount != nil && i.Mount.IDMapped })
+}
 
 // descriptors are those that trees are given by.
 func (r *Root) descriptors() (fds []int) {
