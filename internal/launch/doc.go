@@ -114,9 +114,9 @@
 // caller, whose own directories the ids of the namespace often may not search.
 // They are attached on top of "/", which the child goes on seeing from below,
 // until pivot_root; so no directory outside is needed or seen. What is inside is
-// resolved by openat2 in the root. The initial root of a machine that has no
-// other (an initramfs) cannot be pivoted, so the child first changes into a copy
-// of it.
+// resolved by openat2 in the root, a directory once for all that is made in it.
+// The initial root of a machine that has no other (an initramfs) cannot be pivoted,
+// so the child first changes into a copy of it.
 //
 // Time namespaces are entered at exec, by Linux 6.2 and later (kernel commit
 // 2b5f9dad32ed). Older kernels enter one only by a clone that does not share

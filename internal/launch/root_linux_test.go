@@ -151,6 +151,35 @@ func TestRootDirectory(t *testing.T) {
 	assert.NotContains(t, string(after), dir, "nothing of it is seen outside")
 }
 
+// Items that have one tree share a file system; and no directory is gone on with that
+// something was mounted on since.
+func TestRootShared(t *testing.T) {
+	testutil.Require(t, testutil.Root)
+	testutil.CheckLeaks(t)
+	empty := &Tree{Type: "tmpfs", Source: "empty", Attr: unix.MOUNT_ATTR_RDONLY}
+	items := append(lookItems(t),
+		Item{Path: "tmp", Mount: empty},
+		Item{Path: "sys", Mount: &Tree{Type: "tmpfs"}},
+		Item{Path: "sys/below", Make: MakeDirectory, Mode: 0o755},
+		Item{Path: "sys", Follow: true, Mount: &Tree{Type: "tmpfs"}},
+		Item{Path: "sys/above", Make: MakeDirectory, Mode: 0o755, Mount: empty},
+		Item{Path: "sys/file", Make: MakeFile, Mode: 0o644, Mount: &Tree{Bind: "/dev/null"}},
+	)
+	seen, err := inRoot(t, Spec{Root: &Root{Tree: Tree{Bind: rootDir(t)}, Items: items}}, "/sys", "/sys/above", "/sys/file", "/tmp")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"above", "file"}, seen["/sys"].Names)
+	assert.Equal(t, "Dcrw-rw-rw-", seen["/sys/file"].Mode)
+	for _, path := range []string{"/sys/above", "/tmp"} {
+		assert.False(t, seen[path].Writable)
+	}
+	devices := map[string]string{}
+	for line := range strings.Lines(seen["mounts"].Text) {
+		f := strings.Fields(line)
+		devices[f[4]] = f[2]
+	}
+	assert.Equal(t, devices["/tmp"], devices["/sys/above"])
+}
+
 func TestRootOverlay(t *testing.T) {
 	testutil.Require(t, testutil.Root)
 	testutil.CheckLeaks(t)
