@@ -54,26 +54,24 @@ func (*CPUConfine) Levers() []Lever { return []Lever{{BestEffort, KnobCPUs}} }
 // idleCPUs is how little of a CPU a sandbox uses that nothing is said of it.
 const idleCPUs = 0.01
 
-// Decide confines who is above High, and lets go who has long been below Low.
+// Decide confines who is above High, or with All everybody, and lets go who has long been
+// below Low.
 func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 	all := s.Machine.CPUSet
-	if s.Elapsed <= 0 || all.Len() < 2 {
+	if all.Len() < 2 {
 		return nil
 	}
-	if !p.begun {
-		p.begun, p.fewer = true, -1
+	if s.Elapsed <= 0 {
+		return p.Greet(s)
 	}
-	given := s.given()
-	p.keep(s, given.Len())
-	rest := lowest(without(all, given), all.Len()-p.kept)
+	rest := p.rest(s)
 	below := make(map[string]time.Duration)
 	var out []Correction
 	for u := range s.running(BestEffort) {
-		// Without cpuset.cpus there is none to set, and an owner's is not ours.
-		if u.CPUSet.IsZero() || !u.CPUSetBase.IsZero() {
+		if !movable(u) {
 			continue
 		}
-		confined := !u.CPUSet.IsDefault() && !covers(u.CPUSet, all)
+		confined := isConfined(u, all)
 		share := 0.0
 		if u.CPU >= idleCPUs {
 			share = u.System / u.CPU
@@ -85,7 +83,7 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 				set, why = cgroups.DefaultSet(), "there is nobody else to protect"
 			}
 		case !confined && p.All:
-			set, why = rest, fmt.Sprintf("the others keep %d CPUs: it has CPUs %s", p.kept, rest)
+			set, why = rest, p.always(rest)
 		case !confined && share >= cmp.Or(p.High, 0.10):
 			set = rest
 			why = fmt.Sprintf("%.0f%% of its %.2f CPUs are in the kernel, where a service waits for it: it has CPUs %s, and the others keep %d",
@@ -106,14 +104,54 @@ func (p *CPUConfine) Decide(s *Snapshot) []Correction {
 		if why == "" {
 			continue
 		}
-		c := Correction{Policy: p.Name(), Sandbox: u.ID, Rung: Throttle, Reason: why}
-		if c.Resources.CPUSet.CPUs = set; set.IsDefault() {
-			c.Rung = Release
-		}
-		out = append(out, c)
+		out = append(out, p.place(u, set, why))
 	}
 	p.below = below
 	return out
+}
+
+// Greet confines who is new, with All. Whether he works in the kernel is not known yet.
+func (p *CPUConfine) Greet(s *Snapshot) []Correction {
+	all := s.Machine.CPUSet
+	if !p.All || all.Len() < 2 {
+		return nil
+	}
+	rest := p.rest(s)
+	var out []Correction
+	for u := range s.running(BestEffort) {
+		if p.kept > 0 && s.isNew(u.ID) && movable(u) && !isConfined(u, all) {
+			out = append(out, p.place(u, rest, p.always(rest)))
+		}
+	}
+	return out
+}
+
+func (p *CPUConfine) place(u *Use, set cgroups.Set, why string) Correction {
+	c := Correction{Policy: p.Name(), Sandbox: u.ID, Rung: Throttle, Reason: why}
+	if c.Resources.CPUSet.CPUs = set; set.IsDefault() {
+		c.Rung = Release
+	}
+	return c
+}
+
+// always is why everybody is confined.
+func (p *CPUConfine) always(rest cgroups.Set) string {
+	return fmt.Sprintf("the others keep %d CPUs: it has CPUs %s", p.kept, rest)
+}
+
+// movable reports whether u has cpuset.cpus, and its owner did not set it.
+func movable(u *Use) bool { return !u.CPUSet.IsZero() && u.CPUSetBase.IsZero() }
+
+func isConfined(u *Use, all cgroups.Set) bool { return !u.CPUSet.IsDefault() && !covers(u.CPUSet, all) }
+
+// rest is what best effort has, as things are.
+func (p *CPUConfine) rest(s *Snapshot) cgroups.Set {
+	if !p.begun {
+		p.begun, p.fewer = true, -1
+	}
+	given := s.given()
+	p.keep(s, given.Len())
+	return lowest(without(s.Machine.CPUSet, given), s.Machine.CPUSet.Len()-p.kept)
 }
 
 // given are the CPUs that owners have given latency-critical sandboxes; none if that

@@ -84,6 +84,22 @@ func TestCPUConfineTable(t *testing.T) {
 			assert.Equal(t, c.want, setsOf(t, (&CPUConfine{All: true}).Decide(placed(1, c.uses...))))
 		})
 	}
+	fresh := placed(1, kernel("a", 0, 0, open), kernel("b", 1, 0.5, some), pinned(0, 0), owned)
+	fresh.Elapsed, fresh.Sandboxes[3].ID, fresh.New = 0, "c", []string{"a", "b", "c"}
+	for _, p := range []*CPUConfine{{All: true}, {}} {
+		want := map[string]string{}
+		if p.All {
+			want["a"] = "1-7"
+		}
+		assert.Equal(t, want, setsOf(t, p.Greet(fresh)), "who is new, and nobody else")
+		first := *fresh
+		first.New = nil
+		assert.Equal(t, want, setsOf(t, p.Decide(&first)), "the first look knows as little")
+		first.New = []string{"b"}
+		assert.Empty(t, p.Greet(&first), "a may be confined by now")
+	}
+	fresh.Sandboxes = fresh.Sandboxes[:2]
+	assert.Empty(t, (&CPUConfine{All: true}).Greet(fresh), "nobody to protect")
 	assert.Equal(t, map[string]string{"a": "1-7"}, setsOf(t, (&CPUConfine{}).Decide(placed(1, kernel("a", 1, 0.5, open), pinned(0.5, 0)))),
 		"what works in the kernel is kept off the service's CPUs, too")
 	one := placed(1, kernel("a", 1, 0.5, open), service(1))

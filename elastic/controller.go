@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,19 +155,40 @@ func Start(ctx context.Context, f Fleet, cfg Config) (*Controller, error) {
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
+		arrived, stop := c.listen(f)
+		defer stop()
 		t := time.NewTicker(c.cfg.Period)
 		defer t.Stop()
-		for {
+		for look := c.Step; ; {
 			// What cannot be measured now may be the next time.
-			_ = c.Step(ctx)
+			_ = look(ctx)
 			select {
 			case <-t.C:
+				look = c.Step
+			case <-arrived:
+				look = c.Greet
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
 	return c, nil
+}
+
+// listen is a channel with a token once there are new sandboxes, if anybody wants to
+// know, until stop is called.
+func (c *Controller) listen(f Fleet) (arrived <-chan struct{}, stop func()) {
+	fleet, tells := f.(Announcing)
+	if !tells || !slices.ContainsFunc(c.cfg.Policies, func(p Policy) bool { _, ok := p.(Greeter); return ok }) {
+		return nil, func() {}
+	}
+	ch := make(chan struct{}, 1)
+	return ch, fleet.Announce(func() {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	})
 }
 
 // Close ends a running controller and waits for the correction that it is making.
@@ -218,29 +240,50 @@ func (c *Controller) Step(ctx context.Context) error {
 	c.mu.Lock()
 	c.estimator.Observe(s)
 	c.mu.Unlock()
-	var decisions []Decision
-	tell := func(d Decision) {
-		decisions = append(decisions, d)
-		if c.cfg.OnDecision != nil {
-			c.cfg.OnDecision(d)
-		}
-	}
-	c.judge(s, tell)
+	rec := Record{Snapshot: s}
+	c.judge(&rec)
 	for _, r := range c.monitor.Observe(s) {
 		if c.cfg.OnReport != nil {
 			c.cfg.OnReport(r)
 		}
 	}
-	for _, p := range c.planner.Plan(s) {
-		tell(c.carryOut(ctx, s, p))
-	}
+	c.correct(ctx, &rec)
 	c.renew(ctx, s)
-	c.record(Record{s, decisions})
+	c.record(rec)
 	return nil
 }
 
+// Greet looks for sandboxes that are new since the last Step, and has [Greeter]s decide
+// about them, for embedders that call Step. A controller that [Start] runs does it by
+// itself when its fleet is [Announcing]. As Step it is not safe for concurrent use.
+func (c *Controller) Greet(ctx context.Context) error {
+	s := c.meter.ReadNew()
+	if s == nil {
+		return nil
+	}
+	rec := Record{Snapshot: s}
+	c.correct(ctx, &rec)
+	c.record(rec)
+	return nil
+}
+
+// correct does what the policies want done now.
+func (c *Controller) correct(ctx context.Context, rec *Record) {
+	for _, p := range c.planner.Plan(rec.Snapshot) {
+		c.tell(rec, c.carryOut(ctx, rec.Snapshot, p))
+	}
+}
+
+func (c *Controller) tell(rec *Record, d Decision) {
+	rec.Decisions = append(rec.Decisions, d)
+	if c.cfg.OnDecision != nil {
+		c.cfg.OnDecision(d)
+	}
+}
+
 // judge looks whether what was expected came true.
-func (c *Controller) judge(s *Snapshot, tell func(Decision)) {
+func (c *Controller) judge(rec *Record) {
+	s := rec.Snapshot
 	var left []waiting
 	for _, w := range c.waiting {
 		got, met, ok := w.c.Expect.met(s)
@@ -254,7 +297,7 @@ func (c *Controller) judge(s *Snapshot, tell func(Decision)) {
 			left = append(left, w)
 			continue
 		}
-		tell(d)
+		c.tell(rec, d)
 	}
 	c.waiting = left
 }

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +110,139 @@ func TestMeterReadsWhatPoliciesWant(t *testing.T) {
 		assert.Equal(t, asks == 0, s.Machine.CPUSet.IsZero())
 		assert.Equal(t, asks == 0, s.Sandboxes[0].CPUSet.IsZero())
 	}
+}
+
+// announcer is a fleet that tells when it has grown.
+type announcer struct {
+	placedFleet
+	mu      sync.Mutex
+	f       func()
+	stopped bool
+}
+
+func (a *announcer) Announce(f func()) (stop func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.f = f
+	return func() { a.mu.Lock(); defer a.mu.Unlock(); a.stopped = true }
+}
+
+func (a *announcer) Targets() iter.Seq[Target] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return (&fleet{targets: slices.Clone(a.targets)}).Targets()
+}
+
+// grow adds a target, and tells.
+func (a *announcer) grow(t Target) {
+	a.mu.Lock()
+	a.targets = append(a.targets, t)
+	f := a.f
+	a.mu.Unlock()
+	f()
+}
+
+// batchJob is best effort that may run anywhere.
+func batchJob(id string) *dummy {
+	d := &dummy{id: id, class: BestEffort}
+	d.limits.CPUSet.CPUs = cgroups.DefaultSet()
+	return d
+}
+
+// TestControllerGreets has sandboxes arrive between two looks that never come.
+func TestControllerGreets(t *testing.T) {
+	testutil.Require(t, testutil.Linux)
+	var trace bytes.Buffer
+	made := make(chan Decision, 8)
+	f := &announcer{placedFleet: placedFleet{fleet: fleet{targets: []Target{&dummy{id: "web", class: LatencyCritical}, batchJob("a")}}}}
+	policies := func() []Policy { return []Policy{&CPUConfine{All: true}, want(Correction{Sandbox: "a", Rung: Freeze})} }
+	c, err := Start(t.Context(), f, Config{
+		Policies: policies(), Period: time.Hour, Trace: &trace,
+		OnDecision: func(d Decision) { made <- d },
+	})
+	require.NoError(t, err)
+	next := func() Decision {
+		select {
+		case d := <-made:
+			return d
+		case <-time.After(testutil.Patience(10 * time.Second)):
+			require.Fail(t, "nobody was greeted")
+			return Decision{}
+		}
+	}
+	for _, d := range []Decision{next(), next()} { // of the first look, from both
+		assert.Equal(t, "a", d.Sandbox)
+	}
+	late := batchJob("b")
+	f.grow(late)
+	d := next()
+	assert.Equal(t, Made, d.State, "%v", d)
+	assert.Equal(t, "b", d.Sandbox)
+	assert.Equal(t, "0", late.limits.CPUSet.CPUs.String())
+	f.grow(&dummy{id: "web-2", class: LatencyCritical})
+	f.grow(batchJob("c"))
+	assert.Equal(t, "c", next().Sandbox)
+	require.NoError(t, c.Close())
+	assert.True(t, f.stopped)
+	assert.Empty(t, made, "the other policy is asked at looks only")
+
+	planner, err := NewPlanner(policies(), 0)
+	require.NoError(t, err)
+	var news [][]string
+	for r, err := range Replay(ReadTrace(&trace), planner) {
+		require.NoError(t, err)
+		news = append(news, r.Snapshot.New)
+		require.Len(t, r.Planned, len(r.Decisions))
+		for i, d := range r.Decisions {
+			assert.Equal(t, d.Correction, r.Planned[i].Correction)
+		}
+	}
+	assert.Nil(t, news[0], "the first look")
+	assert.Equal(t, []string{"b"}, news[1])
+	assert.Contains(t, news[len(news)-1], "c")
+}
+
+// A controller nobody of which wants to know hears of nobody.
+func TestControllerDoesNotListen(t *testing.T) {
+	testutil.Require(t, testutil.Linux)
+	f := &announcer{}
+	c, err := Start(t.Context(), f, Config{Policies: []Policy{&CPUSuppress{}}})
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	assert.Nil(t, f.f)
+}
+
+// TestMeterReadsNew follows a sandbox from its arrival to its first rates.
+func TestMeterReadsNew(t *testing.T) {
+	testutil.Require(t, testutil.Linux)
+	f := &placedFleet{fleet: fleet{targets: []Target{&dummy{id: "m", class: BestEffort}}}}
+	m := NewMeter(f)
+	assert.Nil(t, m.ReadNew(), "to the first look all are new")
+	_, err := m.Read()
+	require.NoError(t, err)
+	assert.Nil(t, m.ReadNew())
+	f.targets = append(f.targets, &dummy{id: "z"}, &dummy{id: "b"}, &dummy{id: "gone", gone: true})
+	s := m.ReadNew()
+	require.NotNil(t, s)
+	assert.Equal(t, []string{"b", "z"}, s.New)
+	assert.Zero(t, s.Elapsed)
+	for _, id := range []string{"b", "m", "z"} {
+		require.NotNil(t, s.Find(id), id)
+		assert.Zero(t, s.Find(id).CPU)
+	}
+	assert.Nil(t, m.ReadNew(), "they are known")
+	// One more of the same name is somebody else.
+	f.targets[1] = &dummy{id: "z", class: BestEffort}
+	s = m.ReadNew()
+	require.NotNil(t, s)
+	assert.Equal(t, []string{"z"}, s.New)
+	assert.Equal(t, BestEffort, s.Find("z").Class)
+	assert.Len(t, s.Sandboxes, 3)
+	s, err = m.Read()
+	require.NoError(t, err)
+	assert.Nil(t, s.New)
+	assert.Positive(t, s.Elapsed)
+	assert.Positive(t, s.Find("b").CPU, "since it is there")
 }
 
 // want makes a policy that wants the same each time.

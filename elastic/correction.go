@@ -233,6 +233,14 @@ type Policy interface {
 	Decide(s *Snapshot) []Correction
 }
 
+// A Greeter is a [Policy] that says where a new sandbox belongs before it is known what
+// that does.
+type Greeter interface {
+	// Greet is called with each snapshot that has new sandboxes, between those that
+	// Decide is called with, and as it is.
+	Greet(s *Snapshot) []Correction
+}
+
 // Lever is something about the sandboxes of one class that only one policy may
 // move.
 type Lever struct {

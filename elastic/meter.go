@@ -25,6 +25,7 @@ type Meter struct {
 	stalls  [3]cgroups.Pressure
 	before  map[string]*counted
 	missing map[string]error // why a sandbox is not in the last snapshot
+	latest  *Snapshot        // the last one
 }
 
 // counted is what was read of a sandbox.
@@ -88,9 +89,47 @@ func (m *Meter) Read() (*Snapshot, error) {
 		present[id] = c
 		s.Sandboxes = append(s.Sandboxes, u)
 	}
-	m.before = present
-	slices.SortFunc(s.Sandboxes, func(a, b Use) int { return strings.Compare(a.ID, b.ID) })
+	m.before, m.latest = present, s
+	s.sort()
 	return s, nil
+}
+
+func (s *Snapshot) sort() {
+	slices.SortFunc(s.Sandboxes, func(a, b Use) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// ReadNew measures the sandboxes that were made since the last snapshot, and nothing
+// else: see Snapshot.New. It is nil if there are none, and before the first snapshot,
+// to which all are new.
+func (m *Meter) ReadNew() *Snapshot {
+	if m.latest == nil {
+		return nil
+	}
+	now := time.Now()
+	s := *m.latest
+	s.Time, s.At, s.Elapsed, s.New = now.Round(0), now.Sub(m.first), 0, nil
+	s.Sandboxes = slices.Clone(s.Sandboxes)
+	for t := range m.fleet.Targets() {
+		id := t.ID()
+		if c := m.before[id]; c != nil && c.target == t {
+			continue
+		}
+		c := &counted{target: t, now: new(cgroups.Stats)}
+		u, err := c.use(&s)
+		if err != nil {
+			continue // the next Read tells
+		}
+		m.before[id] = c
+		s.Sandboxes = slices.DeleteFunc(s.Sandboxes, func(old Use) bool { return old.ID == id })
+		s.Sandboxes, s.New = append(s.Sandboxes, u), append(s.New, id)
+	}
+	if s.New == nil {
+		return nil
+	}
+	s.sort()
+	slices.Sort(s.New)
+	m.latest = &s
+	return &s
 }
 
 // Missing is which sandboxes the last snapshot lacks, and why.

@@ -65,7 +65,8 @@ type Planned struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// Plan is what the policies want done now, in order.
+// Plan is what the policies want done now, in order. About a snapshot because of new
+// sandboxes only the [Greeter]s among them are asked.
 func (p *Planner) Plan(s *Snapshot) []Planned {
 	for id, at := range p.mild {
 		if s.Find(id) == nil || s.At-at > mildFor {
@@ -74,11 +75,22 @@ func (p *Planner) Plan(s *Snapshot) []Planned {
 	}
 	var out []Planned
 	for _, policy := range p.policies {
-		for _, c := range policy.Decide(s) {
+		for _, c := range ask(policy, s) {
 			out = append(out, Planned{c, p.admit(s, policy, c)})
 		}
 	}
 	return out
+}
+
+// ask is what the policy has to say to s.
+func ask(policy Policy, s *Snapshot) []Correction {
+	if s.New == nil {
+		return policy.Decide(s)
+	}
+	if g, ok := policy.(Greeter); ok {
+		return g.Greet(s)
+	}
+	return nil
 }
 
 // admit returns why c must not be done, or nothing.

@@ -20,6 +20,11 @@ type Snapshot struct {
 	At      time.Duration `json:"at"`      // since the first snapshot, by a clock that never jumps
 	Elapsed time.Duration `json:"elapsed"` // since the one before; 0 in the first, whose rates are all 0
 
+	// New are the sandboxes, ascending, that were made since the snapshot before, in
+	// one that is because of them: it has them besides what that had, nothing else was
+	// measured again, and Elapsed is 0. Only a [Greeter] is asked about it.
+	New []string `json:"new,omitempty"`
+
 	Machine   MachineUse `json:"machine"`
 	Sandboxes []Use      `json:"sandboxes"` // by ID, ascending
 }
@@ -152,6 +157,12 @@ func (s *Snapshot) Find(id string) *Use {
 		return nil
 	}
 	return &s.Sandboxes[i]
+}
+
+// isNew reports whether nothing is known yet of what the sandbox does.
+func (s *Snapshot) isNew(id string) bool {
+	_, found := slices.BinarySearch(s.New, id)
+	return found || s.New == nil && s.Elapsed <= 0
 }
 
 // running is the sandboxes of a class that are not frozen.

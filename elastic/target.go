@@ -67,6 +67,15 @@ type Fleet interface {
 	Pressure(r cgroups.PressureResource, p *cgroups.Pressure) error
 }
 
+// An Announcing fleet tells when there is a target more. A [Controller] whose policies
+// are [Greeter]s asks a Fleet that is one, and does not let what is new wait for the
+// next look.
+type Announcing interface {
+	// Announce has f called after each target that is new, from any goroutine, until
+	// stop is called. f does not block.
+	Announce(f func()) (stop func())
+}
+
 // A Bounded fleet has less memory than its machine. A [Meter] asks a Fleet that
 // is one, and what it says counts as the machine's memory.
 type Bounded interface {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
@@ -18,7 +19,10 @@ var (
 	_ elastic.Fleet   = (*Host)(nil)
 	_ elastic.Bounded = (*Host)(nil)
 	_ elastic.Placed  = (*Host)(nil)
-	_ elastic.Target  = (*Sandbox)(nil)
+
+	_ elastic.Announcing = (*Host)(nil)
+
+	_ elastic.Target = (*Sandbox)(nil)
 
 	_ elastic.Corrected = (*Sandbox)(nil)
 	_ elastic.Networked = (*Sandbox)(nil)
@@ -36,6 +40,31 @@ func (h *Host) Targets() iter.Seq[elastic.Target] {
 				return
 			}
 		}
+	}
+}
+
+// Announce has f called, until stop is called, after each sandbox that this host has
+// created or adopted, from the goroutine that did. Those of other processes that share
+// the state directory are not announced.
+func (h *Host) Announce(f func()) (stop func()) {
+	l := &f
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listeners = append(h.listeners, l)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		// A copy: announce goes through the old one.
+		h.listeners = slices.DeleteFunc(slices.Clone(h.listeners), func(other *func()) bool { return other == l })
+	}
+}
+
+func (h *Host) announce() {
+	h.mu.Lock()
+	listeners := h.listeners
+	h.mu.Unlock()
+	for _, f := range listeners {
+		(*f)()
 	}
 }
 

@@ -83,6 +83,18 @@ func TestTargets(t *testing.T) {
 	assert.Same(t, sb, targets[0])
 	assert.Equal(t, elastic.BestEffort, targets[0].Class())
 
+	// Who wants to know hears of each more, until he does not any more.
+	var heard, other int
+	stop, stopOther := h.Announce(func() { heard++ }), h.Announce(func() { other++ })
+	create(t, h, isolation.Spec{ID: "b", Process: program(t, "wait")})
+	_, err := h.Create(deadline(t), isolation.Spec{ID: "b/", Process: program(t, "wait")})
+	require.ErrorIs(t, err, isolation.ErrInvalid)
+	stopOther()
+	create(t, h, isolation.Spec{ID: "c", Process: program(t, "wait")})
+	stop()
+	create(t, h, isolation.Spec{ID: "d", Process: program(t, "wait")})
+	assert.Equal(t, [2]int{2, 1}, [2]int{heard, other})
+
 	assert.Nil(t, sb.Service())
 	sb.Report(elastic.Service{Target: time.Second, Latency: time.Millisecond, Samples: 3})
 	assert.Equal(t, &elastic.Service{Target: time.Second, Latency: time.Millisecond, Samples: 3}, sb.Service())

@@ -128,6 +128,7 @@ type Host struct {
 
 	mu        sync.Mutex
 	sandboxes map[string]*Sandbox
+	listeners []*func() // of Announce
 	closed    bool
 }
 
@@ -316,6 +317,7 @@ func (h *Host) settle(ctx context.Context, s *Sandbox, same func(context.Context
 		event = "adopt"
 	}
 	s.note(JournalEntry{Event: event})
+	h.announce()
 	return s, nil
 }
 
