@@ -29,6 +29,9 @@ import (
 // since the lowest usually has the machine's interrupts; threads of one core and
 // caches are not considered.
 //
+// With All a sandbox is confined as soon as it is made, where the fleet is [Announcing],
+// and otherwise at the next look.
+//
 // On a machine without cpusets, or with a single CPU, it does nothing.
 //
 // The zero value has the defaults given at each field.

@@ -54,7 +54,12 @@
 // A controller's look costs CPU time, a fifth of a millisecond for a sandbox whose
 // figures are in no cache, and a service that wakes there meanwhile waits for it
 // unless the agent has the lower priority. So an agent runs best at nice 19, or in
-// a group of a low weight, and has its sandboxes start at nice 0.
+// a group of a low weight, and has its sandboxes start at nice 0. Where best effort may
+// fill every CPU that has a price: the agent then has what its weight has beside that of
+// the sandboxes' parent group, at nice 19 some 1.5% of a CPU, and acts late.
+//
+// What is new does not wait for the next look: a fleet that is [Announcing] tells of it,
+// and policies that are [Greeter]s place it at once.
 //
 // # Limits of this package
 //
