@@ -28,7 +28,7 @@ func (c *Cgroup) Join() (Join, error) { return c.JoinFrom(0) }
 
 // JoinFrom is Join for a child of the process parent, or of the caller if that is 0:
 // which CPUs the parent may use decides, before Linux 6.4, about how the child gets
-// into a cpuset.
+// into a cpuset. That the parent has ended is no error.
 func (c *Cgroup) JoinFrom(parent int) (Join, error) {
 	c.joining.Lock()
 	defer c.joining.Unlock()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/caisson-run/caisson/internal/kernfs"
 	"github.com/caisson-run/caisson/internal/sys"
@@ -42,6 +43,9 @@ func (n *node) bornElsewhere(parent int) (*kernfs.File, error) {
 		group.Set(cpu)
 	}
 	caller, err := sys.Affinity(cmp.Or(parent, os.Getpid()))
+	if errors.Is(err, syscall.ESRCH) {
+		return nil, nil // a parent that has ended has no child any more, which its caller will find
+	}
 	if err != nil || caller.Within(&group) {
 		return nil, err
 	}

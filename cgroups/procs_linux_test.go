@@ -120,6 +120,8 @@ func TestJoin(t *testing.T) {
 	assert.Equal(t, []int{cmd.Process.Pid}, procs(t, c))
 	require.NoError(t, in.Close())
 	_ = cmd.Wait()
+	_, err = c.JoinFrom(cmd.Process.Pid)
+	require.NoError(t, err, "of a parent that has ended its caller hears later")
 
 	require.NoError(t, c.CloseJoin())
 	require.NoError(t, c.CloseJoin(), "twice")
