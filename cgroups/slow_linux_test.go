@@ -103,7 +103,9 @@ func TestSlowWriteEnds(t *testing.T) {
 	_, err := pipe.Read(make([]byte, 8192))
 	require.NoError(t, err)
 	require.NoError(t, s.end(t.Context()))
-	require.NoError(t, <-done)
+	if err := <-done; !errors.Is(err, syscall.EINTR) { // as above, if it was that late
+		require.NoError(t, err)
+	}
 }
 
 // TestSlowWriteReclaim has the context end while the kernel reclaims: the call
