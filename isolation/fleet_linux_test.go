@@ -116,6 +116,7 @@ func TestTargets(t *testing.T) {
 // TestControllerSuppresses has a controller find a best-effort sandbox that takes
 // all it can get, and hold it to its share.
 func TestControllerSuppresses(t *testing.T) {
+	testutil.Require(t, testutil.EachKernel)
 	h := open(t)
 	web := create(t, h, isolation.Spec{ID: "web", Class: elastic.LatencyCritical, Process: program(t, "wait")})
 	batch := create(t, h, isolation.Spec{ID: "batch", Class: elastic.BestEffort, Process: program(t, "spin")})
@@ -277,7 +278,7 @@ func cpuTime(t *testing.T, s *isolation.Sandbox) time.Duration {
 // TestControllerStopsHogs has best-effort hogs creep up on the memory that all
 // sandboxes have together: each is frozen before the kernel kills anybody.
 func TestControllerStopsHogs(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	h := open(t)
 	const limit = 128 << 20
 	_, err := h.Parent().Update(deadline(t), cgroups.Resources{Memory: cgroups.Memory{Max: cgroups.Bytes(limit)}})

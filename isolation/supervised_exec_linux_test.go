@@ -61,6 +61,7 @@ func execsOf(t *testing.T, s *isolation.Sandbox) map[string]*isolation.Exec {
 // How a further process ended is known to the next agent, whether it has ended before
 // that is there or not, and its pipes come back.
 func TestSupervisedExec(t *testing.T) {
+	testutil.Require(t, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	cfg := supervisedConfig(t)
 	h, err := isolation.Open(deadline(t), cfg)
