@@ -44,7 +44,7 @@ func (n *node) bornElsewhere(parent int) (*kernfs.File, error) {
 	}
 	caller, err := sys.Affinity(cmp.Or(parent, os.Getpid()))
 	if errors.Is(err, syscall.ESRCH) {
-		return nil, nil // a parent that has ended has no child any more, which its caller will find
+		caller, err = group, nil // a parent that has ended has no child any more, as its caller will find
 	}
 	if err != nil || caller.Within(&group) {
 		return nil, err
