@@ -39,6 +39,8 @@ func refusal(c *Change, err error) error {
 		hint = "processes in the group would have none"
 	case is(syscall.ENODEV) && c.Controller == ControllerIO && !errors.Is(err, ErrGone):
 		return noDevice(err)
+	case is(syscall.ENODEV) && c.Controller == ControllerRDMA && !errors.Is(err, ErrGone):
+		hint = "there is no such device"
 	case is(syscall.EOPNOTSUPP) && c.Knob == "io.weight":
 		return &UnsupportedError{Feature: c.Knob, Reason: "io.cost is not enabled on the device, and it does not use the bfq scheduler", Err: err}
 	case is(syscall.EPERM) && c.File == devicesBPF:
