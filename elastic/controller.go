@@ -159,14 +159,13 @@ func Start(ctx context.Context, f Fleet, cfg Config) (*Controller, error) {
 		defer stop()
 		t := time.NewTicker(c.cfg.Period)
 		defer t.Stop()
-		for look := c.Step; ; {
-			// What cannot be measured now may be the next time.
-			_ = look(ctx)
+		_ = c.Step(ctx) // what cannot be measured now may be the next time
+		for {
 			select {
 			case <-t.C:
-				look = c.Step
+				_ = c.Step(ctx)
 			case <-arrived:
-				look = c.Greet
+				c.Greet(ctx)
 			case <-ctx.Done():
 				return
 			}
@@ -256,15 +255,14 @@ func (c *Controller) Step(ctx context.Context) error {
 // Greet looks for sandboxes that are new since the last Step, and has [Greeter]s decide
 // about them, for embedders that call Step. A controller that [Start] runs does it by
 // itself when its fleet is [Announcing]. As Step it is not safe for concurrent use.
-func (c *Controller) Greet(ctx context.Context) error {
+func (c *Controller) Greet(ctx context.Context) {
 	s := c.meter.ReadNew()
 	if s == nil {
-		return nil
+		return
 	}
 	rec := Record{Snapshot: s}
 	c.correct(ctx, &rec)
 	c.record(rec)
-	return nil
 }
 
 // correct does what the policies want done now.

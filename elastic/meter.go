@@ -111,7 +111,8 @@ func (m *Meter) ReadNew() *Snapshot {
 	s.Sandboxes = slices.Clone(s.Sandboxes)
 	for t := range m.fleet.Targets() {
 		id := t.ID()
-		if c := m.before[id]; c != nil && c.target == t {
+		known := m.before[id]
+		if known != nil && known.target == t {
 			continue
 		}
 		c := &counted{target: t, now: new(cgroups.Stats)}
@@ -120,7 +121,9 @@ func (m *Meter) ReadNew() *Snapshot {
 			continue // the next Read tells
 		}
 		m.before[id] = c
-		s.Sandboxes = slices.DeleteFunc(s.Sandboxes, func(old Use) bool { return old.ID == id })
+		if known != nil { // somebody else had its name
+			s.Sandboxes = slices.DeleteFunc(s.Sandboxes, func(old Use) bool { return old.ID == id })
+		}
 		s.Sandboxes, s.New = append(s.Sandboxes, u), append(s.New, id)
 	}
 	if s.New == nil {

@@ -16,17 +16,15 @@ import (
 // A Host is an [elastic.Fleet] and its sandboxes are [elastic.Target]s, so that
 // an [elastic.Controller] can keep them apart.
 var (
-	_ elastic.Fleet   = (*Host)(nil)
-	_ elastic.Bounded = (*Host)(nil)
-	_ elastic.Placed  = (*Host)(nil)
-
+	_ elastic.Fleet      = (*Host)(nil)
 	_ elastic.Announcing = (*Host)(nil)
+	_ elastic.Bounded    = (*Host)(nil)
+	_ elastic.Linked     = (*Host)(nil)
+	_ elastic.Placed     = (*Host)(nil)
 
-	_ elastic.Target = (*Sandbox)(nil)
-
+	_ elastic.Target    = (*Sandbox)(nil)
 	_ elastic.Corrected = (*Sandbox)(nil)
 	_ elastic.Networked = (*Sandbox)(nil)
-	_ elastic.Linked    = (*Host)(nil)
 )
 
 // Targets are the sandboxes with a group, whose driver can measure and update
