@@ -16,6 +16,7 @@ import (
 // rules are those of the kernels of the matrix, through the same random updates:
 // the plans are the same, and so is what comes of them.
 func TestFakesAgree(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for version, layout := range map[int]cgroupfake.Layout{1: cgroupfake.V1, 2: cgroupfake.V2} {
 		for _, names := range [][]string{{"p"}, family} {
 			t.Run(fmt.Sprintf("v%d, groups: %d", version, len(names)), func(t *testing.T) {

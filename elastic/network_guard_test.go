@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -169,6 +170,7 @@ func TestNetworkGuardReceives(t *testing.T) {
 // best-effort sandboxes send what they may, a service sends what the signal says, up to
 // 80, and loses segments when there is more than the link carries.
 func TestNetworkGuardProperties(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	const link, rounds = 100e6, 300
 	for _, known := range []float64{link, 0} {
 		for name, signal := range signals() {

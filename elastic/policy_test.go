@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -440,6 +441,7 @@ func TestIOGuardCost(t *testing.T) {
 // shown, what they want is valid, and never of somebody above best effort but for
 // more CPU.
 func TestPoliciesAreBounded(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	r := rand.New(rand.NewPCG(5, 6))
 	number := func() float64 {
 		return []float64{0, 0, r.Float64(), r.Float64() * 8, r.Float64() * 1e12}[r.IntN(5)]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
+	"github.com/caisson-run/caisson/internal/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -125,6 +126,7 @@ func TestWindow(t *testing.T) {
 // are a little early or late: that the threshold is crossed is known at most 250 ms
 // later, and never before, if the stalling goes on for a period.
 func TestWindowIsSoon(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	r := rand.New(rand.NewPCG(11, 12))
 	worst := time.Duration(0)
 	for range 2000 {
@@ -170,6 +172,7 @@ func TestWindowTrip(t *testing.T) {
 // Random stalling, sampled at random moments: every claim is true of the
 // stalling as it was, and claims alternate.
 func TestWindowProperties(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		stall := time.Duration(1+r.IntN(500)) * ms

@@ -81,6 +81,7 @@ func (l *lookout) looked(t *testing.T) {
 func ageless(e *ending) { e.until = time.Now().Add(time.Hour) }
 
 func TestLook(t *testing.T) {
+	testutil.Require(t, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	for name, c := range map[string]func(t *testing.T, d *nativeDriver, e *ending, end func(), told *told){
 		"the waiter sees it": func(t *testing.T, d *nativeDriver, e *ending, end func(), told *told) {

@@ -441,6 +441,7 @@ func TestDoctor(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
+	testutil.Require(t, testutil.Real)
 	c := &cli{T: t}
 	assert.Contains(t, c.ok("--json", "--root=/x", "help"), "destroy", "flags may stand in front")
 	c.fails(exitUsage, "no command", "--json")

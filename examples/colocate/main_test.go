@@ -56,7 +56,7 @@ func TestWays(t *testing.T) {
 // TestLoadIsOpen has a service that stands still for a while: every request that
 // was due meanwhile counts as late, by as much as it was.
 func TestLoadIsOpen(t *testing.T) {
-	testutil.Require(t, testutil.Linux)
+	testutil.Require(t, testutil.Linux, testutil.Real)
 	const rate, stall = 200, 500 * time.Millisecond
 	l, err := net.Listen("unix", t.TempDir()+"/s")
 	require.NoError(t, err)

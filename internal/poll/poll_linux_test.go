@@ -276,6 +276,7 @@ func many(t *testing.T) int {
 }
 
 func TestManyDescriptors(t *testing.T) {
+	testutil.Require(t, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	p := open(t, nil)
 	end := loop(p)

@@ -8,10 +8,13 @@ import (
 	"context"
 	"debug/elf"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/internal/testutil"
@@ -22,11 +25,42 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(wandering) != "" {
+		wander()
+	}
 	oci.Init()
 	if code, ok := isolationtest.Workload(); ok {
 		os.Exit(code)
 	}
 	testutil.Main(m, map[string]func([]string) int{"agent": agent, "pause": pause})
+}
+
+// wandering in the environment is for TestMainThread.
+const wandering = "CAISSON_OCI_WANDER"
+
+// wander gives the main goroutine a second in which to get to another thread, and ends
+// with 1 if it has.
+func wander() {
+	for start := time.Now(); time.Since(start) < time.Second; {
+		busy := make(chan struct{})
+		go func() {
+			for start := time.Now(); time.Since(start) < 100*time.Microsecond; {
+			}
+			close(busy)
+		}()
+		<-busy
+		if syscall.Gettid() != os.Getpid() {
+			os.Exit(1)
+		}
+	}
+	os.Exit(0)
+}
+
+// TestMainThread: the main thread is the main goroutine's, and libcontainer's never.
+func TestMainThread(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), wandering+"=1")
+	require.NoError(t, cmd.Run())
 }
 
 func open(t testing.TB, at isolationtest.Place) *oci.Driver {

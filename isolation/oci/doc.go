@@ -41,6 +41,8 @@
 //     no overlayfs, from one in memory, at each start and each Exec; see [Init]. The
 //     memory counts against the sandbox's limit until the program is executed: one of
 //     a few MiB is too little.
+//   - The main goroutine of a program that imports this package is tied to the main
+//     thread, with a little more time for each of its turns.
 //   - logrus's standard logger, which it warns through. Whoever wants that elsewhere
 //     sets the logger's output; this package leaves it alone.
 //   - At each start, every descriptor of the process above 2 is marked close-on-exec.

@@ -13,7 +13,7 @@ import (
 // An agent that runs some of its sandboxes by libcontainer.
 func ExampleOpen() {
 	main := func() error {
-		oci.Init() // first of all, on the main goroutine
+		oci.Init() // first of all
 		driver, err := oci.Open(oci.Config{Root: "/run/agent/libcontainer"})
 		if err != nil {
 			return err

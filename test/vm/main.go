@@ -53,7 +53,7 @@ func main() {
 	flag.BoolVar(&o.shell, "shell", false, "boot the first environment into a shell instead of the tests")
 	flag.BoolVar(&o.icount, "icount", false, "one processor whose clock counts instructions, so that what else the host does is in no measured time")
 	flag.IntVar(&o.parallel, "j", 3, "how many machines run at a time")
-	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one machine may run")
+	flag.DurationVar(&o.timeout, "timeout", 45*time.Minute, "how long one machine may run")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -149,7 +149,9 @@ var portable = []string{"netns", "netns/nft", "cgroups/cgroupstest", "cgroups/me
 var chosen = map[string][]string{
 	"elastic":               {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"examples/caisson":      {"6.1/v1", "6.12/v2"},
+	"examples/colocate":     {"6.12/v2"},
 	"examples/quickstart":   {"6.1/v1", "6.12/v2"},
+	"examples/replay":       {"6.12/v2"},
 	"internal/testutil":     {"5.10/hybrid", "6.1/v1", "6.12/v2"},
 	"isolationtest":         {"6.1/v1", "6.12/v2"},
 	"isolation/oci":         {"5.10/hybrid", "6.12/v2"},
