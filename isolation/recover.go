@@ -171,6 +171,9 @@ func (h *Host) recoverRecord(id string) (rec *record, lost string, r Recovery) {
 		if found {
 			lost = lostReason
 			if rec, err = loadRecord(h.dir, id); err != nil {
+				if rec != nil {
+					err = errors.Join(err, rec.close())
+				}
 				return nil, "", left(id, "its record cannot be read", err)
 			}
 		}
