@@ -47,7 +47,8 @@ type Recoverer interface {
 }
 
 // A Starter starts the process of a created container. files become its
-// descriptors 0, 1, 2 and so on; nil ones among the first three are /dev/null.
+// descriptors 0, 1, 2 and so on; nil ones among the first three are /dev/null, and
+// the first three block.
 type Starter interface {
 	Start(ctx context.Context, c *Container, files []*os.File) error
 }

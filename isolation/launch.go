@@ -174,8 +174,9 @@ func (l *Launch) files(low *sys.LowFDs) (fds []int, done func(), err error) {
 	for i := range fds {
 		switch {
 		case i < len(l.Files) && l.Files[i] != nil:
-			// Fd of a file that is not blocking would make it so for the
-			// caller too; the raw descriptor is read without that.
+			if i < 3 {
+				l.Files[i].Fd() // makes it blocking, which programs take for granted
+			}
 			if fds[i], err = rawFD(l.Files[i]); err != nil {
 				return nil, nil, err
 			}
@@ -188,6 +189,8 @@ func (l *Launch) files(low *sys.LowFDs) (fds []int, done func(), err error) {
 	return low.Lend(fds)
 }
 
+// rawFD is the descriptor as it is: Fd of a file that does not block would make it do
+// so, for the caller too.
 func rawFD(f *os.File) (int, error) {
 	conn, err := f.SyscallConn()
 	if err != nil {

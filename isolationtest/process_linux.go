@@ -26,8 +26,8 @@ func (s *stand) pipe() (r, w *os.File) {
 	return r, w
 }
 
-// start: descriptors, environment and directory are those that were given, and
-// there is one start.
+// start: descriptors, environment and directory are those that were given, the first
+// three block, as programs expect, and there is one start.
 func start(s *stand) {
 	spec := s.spec("a", "echo")
 	spec.Process.Env = append(spec.Process.Env, "SAID=so")
@@ -48,7 +48,7 @@ func start(s *stand) {
 
 	_, err := feed.WriteString("hello")
 	require.NoError(s, errors.Join(err, feed.Close()))
-	for r, want := range map[*os.File]string{out: "hello", errs: "error", extra: "so /proc"} {
+	for r, want := range map[*os.File]string{out: "hello", errs: "error", extra: "so /proc blocking"} {
 		text, err := io.ReadAll(r)
 		require.NoError(s, err)
 		assert.Equal(s, want, string(text))
@@ -194,7 +194,7 @@ func execs(s *stand) {
 	}
 	_, err = feed.WriteString("hello")
 	require.NoError(s, errors.Join(err, feed.Close()))
-	for r, want := range map[*os.File]string{out: "hello", extra: "more /"} {
+	for r, want := range map[*os.File]string{out: "hello", extra: "more / blocking"} {
 		text, err := io.ReadAll(r)
 		require.NoError(s, err)
 		assert.Equal(s, want, string(text))

@@ -92,16 +92,23 @@ func again(does string) (*os.Process, error) {
 	})
 }
 
-// echo repeats its input to its output, its environment and directory to
-// descriptor 3, and a word to its standard error.
+// echo repeats its input to its output, a word to its standard error, and to descriptor
+// 3 its environment, its directory and whether the other three block.
 func echo() int {
+	blocks := "blocking"
+	for fd := range 3 {
+		flags, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0)
+		if errno != 0 || flags&syscall.O_NONBLOCK != 0 {
+			blocks = fmt.Sprintf("descriptor %d does not block: %#x %v", fd, flags, errno)
+		}
+	}
 	_, err := io.Copy(os.Stdout, os.Stdin)
 	if err == nil {
 		_, err = fmt.Fprint(os.Stderr, "error")
 	}
 	if extra := os.NewFile(3, "3"); err == nil && extra != nil {
 		dir, _ := os.Getwd()
-		_, err = fmt.Fprintf(extra, "%s %s", os.Getenv("SAID"), dir)
+		_, err = fmt.Fprintf(extra, "%s %s %s", os.Getenv("SAID"), dir, blocks)
 	}
 	return exitOf(err)
 }
