@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"strconv"
@@ -14,14 +13,11 @@ import (
 	"time"
 )
 
-// mark is the first argument of a test binary that is a workload. The second
-// tells whose, and the third what it does.
-const mark = "caisson-workload"
-
-// Workload does what the suite has a sandbox do, if this process was started for
+// Workload does what this package has a sandbox do, if this process was started for
 // that; then ok is true, and the process is to end with the code. Call it first in
 // TestMain.
 func Workload() (code int, ok bool) {
+	asked.Store(true)
 	if len(os.Args) < 4 || os.Args[1] != mark {
 		return 0, false
 	}
@@ -51,9 +47,8 @@ func Workload() (code int, ok bool) {
 		<-ctx.Done()
 		return 3, true
 	case "spin":
-		for {
-			_ = rand.Int() // work that is not optimised away
-		}
+		spin()
+		return 0, true
 	case "orphans":
 		return orphans(), true
 	case "rabbits":
@@ -63,6 +58,12 @@ func Workload() (code int, ok bool) {
 		return 0, true
 	case "leave":
 		_, err := again("wait")
+		return exitOf(err), true
+	case "pulse", "cpu", "memory", "cache", "disk", "fork":
+		j, err := parseJob(does, args)
+		if err == nil {
+			err = j.run()
+		}
 		return exitOf(err), true
 	default:
 		fmt.Fprintf(os.Stderr, "no workload %q\n", does)
@@ -86,8 +87,8 @@ func pause() int {
 }
 
 // again starts this program once more, in a session of its own.
-func again(does string) (*os.Process, error) {
-	return os.StartProcess("/proc/self/exe", []string{os.Args[0], mark, os.Args[2], does}, &os.ProcAttr{
+func again(does string, args ...string) (*os.Process, error) {
+	return os.StartProcess("/proc/self/exe", append([]string{os.Args[0], mark, os.Args[2], does}, args...), &os.ProcAttr{
 		Files: []*os.File{nil, nil, os.Stderr}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 }
