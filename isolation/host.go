@@ -75,8 +75,9 @@ type Config struct {
 	Uplink Uplink
 
 	// Logs is the directory of sandboxes' logs, for specs with Logs, an absolute
-	// path. It better be on a disk; empty is "logs" in Root. It is this host's alone. Of several with one
-	// Root, whoever opens a sandbox first keeps its log until it is closed.
+	// path. It better be on a disk; empty is "logs" in Root. It is this host's alone.
+	// Of several with one Root, whoever opens a sandbox first keeps its log until it
+	// is closed.
 	Logs string
 
 	// Journal is how many bytes the journal of events may have, 0 for none; see
