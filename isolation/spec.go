@@ -119,7 +119,8 @@ type Process struct {
 	Scheduling Scheduling `json:"scheduling,omitzero"`
 
 	// Rlimits are its resource limits, at most one entry a name. The others
-	// are the caller's; note that Go raises its own soft "nofile".
+	// are the caller's; of "nofile", which Go raises for itself, those that the
+	// caller was started with, unless it has set others.
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
 }
 

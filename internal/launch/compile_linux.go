@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caisson-run/caisson/internal/feature"
+	"github.com/caisson-run/caisson/internal/nofile"
 )
 
 // Program is a compiled Spec: what a child does between clone and exec. It does
@@ -268,13 +269,22 @@ func (p *Program) setup(s *Spec) error {
 		p.add(unix.SYS_UMASK, uintptr(*s.Umask))
 	}
 	for _, r := range s.Rlimits {
-		limit := binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, r.Soft), r.Hard)
-		st := p.add(unix.SYS_PRLIMIT64, 0, r.Resource, limit, 0)
-		p.optional(st, r.Optional)
+		p.optional(p.rlimit(r), r.Optional)
+	}
+	if !slices.ContainsFunc(s.Rlimits, func(r Rlimit) bool { return r.Resource == unix.RLIMIT_NOFILE }) {
+		if soft, hard, yes := nofile.Raised(); yes {
+			st := p.rlimit(Rlimit{Resource: unix.RLIMIT_NOFILE, Soft: soft, Hard: hard})
+			p.steps[st].flags |= flagOptional | flagQuiet // somebody has lowered the hard one since
+		}
 	}
 	p.scheduling(s.Scheduling)
 	p.keyring(s)
 	return nil
+}
+
+func (p *Program) rlimit(r Rlimit) (step int) {
+	limit := binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, r.Soft), r.Hard)
+	return p.add(unix.SYS_PRLIMIT64, 0, r.Resource, limit, 0)
 }
 
 // propagation cuts a new mount namespace off from the caller's.

@@ -137,6 +137,6 @@
 //
 // What else a child inherits is the process's, and the Go runtime has changed
 // one thing in it: at start it raises the soft RLIMIT_NOFILE to the hard one
-// (go.dev/issue/46279). The standard library's children get the old value back,
-// which nobody else can know; give Rlimits where it matters.
+// (go.dev/issue/46279). A child gets the old value back, as those of the standard
+// library do, unless Rlimits has another one or the process has set one itself.
 package launch

@@ -6,6 +6,7 @@ package launch
 
 import (
 	"os/signal"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,9 +66,11 @@ const (
 	futexWake     = 1 | 128 // FUTEX_PRIVATE_FLAG
 )
 
-// ignoredSignals lists what the process ignores, as far as the Go runtime
-// knows: CLONE_CLEAR_SIGHAND resets handlers only, and exec keeps what is
-// ignored.
+// ignoredSignals lists what the process ignores: CLONE_CLEAR_SIGHAND resets
+// handlers only, and exec keeps what is ignored. The Go runtime knows, but for the
+// signals of job control, which it leaves as the process was started with them: a
+// shell or a daemon often ignores some. What C code in the process ignores behind
+// the runtime's back is not looked for.
 func ignoredSignals() []int {
 	var ignored []int
 	for sig := 1; sig <= 64; sig++ {
@@ -75,7 +78,20 @@ func ignoredSignals() []int {
 			ignored = append(ignored, sig)
 		}
 	}
+	for _, sig := range [...]unix.Signal{unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		if !slices.Contains(ignored, int(sig)) && ignores(sig) {
+			ignored = append(ignored, int(sig))
+		}
+	}
 	return ignored
+}
+
+// ignores asks the kernel.
+func ignores(sig unix.Signal) bool {
+	const sigIgn = 1
+	var act [sigactionSize / 8]uint64
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&act)), 8, 0, 0)
+	return errno == 0 && act[0] == sigIgn
 }
 
 // timeAtExec reports whether exec enters the time namespace that unshare made:

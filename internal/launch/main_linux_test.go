@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -217,6 +219,51 @@ func TestIgnoredSignalsAreReset(t *testing.T) {
 	assert.Equal(t, "0000000000000000", v.Status["SigIgn"])
 }
 
+// TestAgentFromAShell starts an agent as shells and daemons do: with signals of job
+// control ignored, which the Go runtime does not look at, and with a soft limit of
+// descriptors, which it raises.
+func TestAgentFromAShell(t *testing.T) {
+	for _, c := range []struct{ name, soft, does, want string }{
+		{"as it was", "100", "keep", "100 200"},
+		{"its own", "100", "set", "150 200"},
+		{"nothing to raise", "199", "keep", "199 200"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			script := "ulimit -Sn " + c.soft + `; ulimit -Hn 200; trap "" TSTP TTIN TTOU; exec "$@"`
+			args := append([]string{"-c", script, "sh"}, testutil.ChildArgs(t, "agent", "inherit", c.does)...)
+			cmd := exec.Command("/bin/sh", args...)
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			require.NoError(t, err)
+			assert.Equal(t, c.want+" SigIgn: 0000000000000000", strings.Join(strings.Fields(string(out)), " "))
+		})
+	}
+}
+
+// inheritAgent starts a child that tells what it got. It is not one of Go, which would
+// raise its own limit first.
+func inheritAgent(does string) int {
+	if does == "set" {
+		if err := syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 150, Max: 200}); err != nil {
+			return 1
+		}
+	}
+	p, err := Compile(Spec{Path: "/bin/sh", Args: []string{"sh", "-c", "ulimit -Sn; ulimit -Hn; grep SigIgn /proc/self/status"},
+		Env: []string{"PATH=/bin:/usr/bin"}})
+	if err != nil {
+		return 2
+	}
+	c, err := p.Start(context.Background())
+	if err != nil {
+		return 3
+	}
+	st, err := c.Wait()
+	if err != nil || c.PIDFD.Close() != nil {
+		return 4
+	}
+	return st.Code
+}
+
 func TestParentIsUntouched(t *testing.T) {
 	before := ownStatus(t)
 	for range rounds(20) {
@@ -294,6 +341,8 @@ func agent(args []string) int {
 		for {
 			_, _ = unix.Poll(nil, -1)
 		}
+	case "inherit":
+		return inheritAgent(args[1])
 	case "oom":
 		return oomAgent(args[1:])
 	case "announce":
