@@ -22,6 +22,31 @@
 // spec has a [Root]: a directory, or an overlay of several, with /proc, /sys and
 // /dev, which its first process assembles and changes into at its start.
 //
+// # What a process gets
+//
+// What its [Spec] says, and nothing of the agent's by accident: no descriptor but those
+// that Start is given; an environment that is the spec's alone, without a PATH or a HOME
+// unless they are in it; a session of its own; no signal blocked, and none ignored but
+// what C code in the agent ignores; and of the agent's threads always an ordinary one,
+// whatever the caller has done to a thread that it is locked to.
+//
+// Where the spec is silent, these are the agent's (with a [Config.Supervisor] the
+// supervisor's, which has them from the agent that started it): the umask, resource
+// limits, scheduling, timer slack, the OOM score adjustment if the class has none, and
+// whatever else fork(2) and execve(2) hand on. The soft limit of descriptors is the one
+// that the agent was started with, not what Go raises it to for itself, unless the agent
+// has set one.
+//
+// Standard descriptors block, and where they are pipes, every user of the sandbox can
+// open them again as /dev/stdout or /dev/stderr. With [Process].Terminal, the terminal
+// becomes the user's. Other files keep their owner and mode, and descriptors from 3 on
+// are as the caller has them.
+//
+// The native driver differs from runc in this: runc adds a HOME, mounts the files of
+// the group below /sys/fs/cgroup, where a [Root] has none, and may hand on a soft limit
+// of descriptors that it has raised. With a Reaper, the process does not lead its
+// session, and is in the process group of who does.
+//
 // # Further processes
 //
 // [Sandbox.Exec] runs a process beside the first one: in the same namespaces, root

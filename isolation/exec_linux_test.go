@@ -35,6 +35,7 @@ type view struct {
 	Session     bool // it has a controlling terminal
 	Columns     int
 	Up          time.Duration // CLOCK_BOOTTIME
+	Denied      string        // why it cannot open its standard output again
 }
 
 func childView([]string) int {
@@ -61,7 +62,11 @@ func childView([]string) int {
 	var up unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 	v.Up = time.Duration(up.Nano())
-	_ = json.NewEncoder(os.Stdout).Encode(v)
+	out, err := os.OpenFile("/proc/self/fd/1", os.O_WRONLY, 0)
+	if err != nil {
+		v.Denied, out = err.Error(), os.Stdout
+	}
+	_ = json.NewEncoder(out).Encode(v)
 	return 0
 }
 
@@ -202,9 +207,22 @@ func TestExecUserNamespace(t *testing.T) {
 		s.Root.Path, s.Root.Layers = s.Root.Layers[0], nil
 	}
 	box := waits(t, h, s)
-	v, e := viewed(t, box, isolation.Process{Args: append([]string{"/bin/test"}, testutil.ChildArgs(t, "view")[1:]...), User: isolation.User{UID: 5, GID: 5}})
+	p := isolation.Process{Args: append([]string{"/bin/test"}, testutil.ChildArgs(t, "view")[1:]...), User: isolation.User{UID: 5, GID: 5}}
+	v, e := viewed(t, box, p)
 	assert.Equal(t, 5, v.UID)
 	assert.NotZero(t, e.PID())
+	assert.Empty(t, v.Denied, "a pipe of the machine's root")
+	term, err := isolation.NewTerminal()
+	require.NoError(t, err)
+	defer term.Close()
+	p.Terminal = true
+	_, err = box.Exec(deadline(t), p, term.TTY(), term.TTY(), term.TTY())
+	require.NoError(t, err)
+	require.NoError(t, term.Started())
+	v = view{}
+	require.NoError(t, json.NewDecoder(term).Decode(&v))
+	assert.Equal(t, 5, v.UID)
+	assert.Empty(t, v.Denied, "a terminal of the machine's root")
 	st, err := box.Check(deadline(t))
 	require.NoError(t, err)
 	user, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", st.PID))

@@ -101,6 +101,9 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 			Feature: "process.user", Reason: "taking another identity needs root or a new user namespace",
 		}
 	}
+	if uid, known := l.owner(); known && l.Terminal {
+		sys.GiveTerminal(files[0], uid)
+	}
 	s.Confined, s.Terminal, s.Stub = l.confined, l.Terminal, l.stub
 	if l.spec != nil {
 		err = l.secure(l.spec, &s)
@@ -110,6 +113,14 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 		return s, nil, err
 	}
 	return s, done, nil
+}
+
+// owner is the process's user as the machine counts.
+func (l *Launch) owner() (uid uint32, known bool) {
+	if l.spec == nil || l.spec.Namespaces.User != NamespaceNew {
+		return l.User.UID, l.spec != nil
+	}
+	return l.spec.Namespaces.UIDMap.Outside(l.User.UID)
 }
 
 // tasks are open v1 files as internal/launch has them.
@@ -179,6 +190,9 @@ func (l *Launch) files(low *sys.LowFDs) (fds []int, done func(), err error) {
 			}
 			if fds[i], err = rawFD(l.Files[i]); err != nil {
 				return nil, nil, err
+			}
+			if i < 3 {
+				sys.LetReopen(fds[i])
 			}
 		case i < 3:
 			fds[i] = low.Null()

@@ -194,8 +194,10 @@ func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup() }
 // Start starts the process. files become its descriptors 0, 1, 2 and so on;
 // missing or nil ones among the first three are /dev/null, and the caller
 // keeps its own. As os/exec does, the first three are made blocking, for the caller
-// as well ([os.File.Fd]): most programs know no others. If it fails, the sandbox is as before and may be started
-// again; an error of a launch step is a [StepError] that names the step.
+// as well ([os.File.Fd]): most programs know no others. Of those that are pipes the
+// mode is widened, so that the process can open them again as /dev/stdout or
+// /dev/stderr, whoever it runs as. If it fails, the sandbox is as before and may be
+// started again; an error of a launch step is a [StepError] that names the step.
 //
 // A ctx that ends before Start returns ends the process too, even if it has
 // begun its work: who does not want that gives context.WithoutCancel(ctx).

@@ -27,7 +27,7 @@ func (s *stand) pipe() (r, w *os.File) {
 }
 
 // start: descriptors, environment and directory are those that were given, the first
-// three block, as programs expect, and there is one start.
+// three block and can be opened again, as programs expect, and there is one start.
 func start(s *stand) {
 	spec := s.spec("a", "echo")
 	spec.Process.Env = append(spec.Process.Env, "SAID=so")

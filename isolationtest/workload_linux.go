@@ -94,7 +94,8 @@ func again(does string, args ...string) (*os.Process, error) {
 }
 
 // echo repeats its input to its output, a word to its standard error, and to descriptor
-// 3 its environment, its directory and whether the other three block.
+// 3 its environment, its directory and whether the other three block and can be opened
+// again.
 func echo() int {
 	blocks := "blocking"
 	for fd := range 3 {
@@ -102,6 +103,12 @@ func echo() int {
 		if errno != 0 || flags&syscall.O_NONBLOCK != 0 {
 			blocks = fmt.Sprintf("descriptor %d does not block: %#x %v", fd, flags, errno)
 		}
+		again, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), int(flags)&syscall.O_ACCMODE, 0)
+		if err != nil {
+			blocks = err.Error()
+			continue
+		}
+		_ = again.Close()
 	}
 	_, err := io.Copy(os.Stdout, os.Stdin)
 	if err == nil {
