@@ -74,10 +74,9 @@ type Config struct {
 	// keep it free for services; see [elastic.NetworkGuard].
 	Uplink Uplink
 
-	// Logs is the directory of sandboxes' logs, for specs with Logs, an absolute
-	// path. It better be on a disk; empty is "logs" in Root. It is this host's alone.
-	// Of several with one Root, whoever opens a sandbox first keeps its log until it
-	// is closed.
+	// Logs is the directory of sandboxes' logs, for specs with Logs: an absolute path,
+	// better on a disk; empty is "logs" in Root. It is this host's alone. Of several
+	// with one Root, whoever opens a sandbox first keeps its log until it is closed.
 	Logs string
 
 	// Journal is how many bytes the journal of events may have, 0 for none; see
