@@ -10,12 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -198,7 +200,7 @@ func tellFacts() int {
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
 		key, value, _ := strings.Cut(line, ":")
-		for _, want := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "NSpid"} {
+		for _, want := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "NSpid", "SigBlk"} {
 			if key == want {
 				facts[key] = strings.Join(strings.Fields(value), " ")
 			}
@@ -215,6 +217,8 @@ func tellFacts() int {
 	facts["limits"] = strings.Join(strings.Fields(lineWith(facts["limits"], "Max core file")), " ")
 	facts["hostname"], _ = os.Hostname()
 	facts["dir"], _ = os.Getwd()
+	nice, _ := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	facts["nice"] = strconv.Itoa(nice)
 	facts["env"] = strings.Join(os.Environ(), " ")
 	dev, _ := os.ReadDir("/dev")
 	for _, d := range dev {
@@ -223,6 +227,10 @@ func tellFacts() int {
 		}
 	}
 	for name, call := range map[string]func() error{
+		"reopen": func() error {
+			f, err := os.OpenFile("/proc/self/fd/1", os.O_WRONLY, 0)
+			return errors.Join(err, f.Close())
+		},
 		"AF_ALG":      func() error { _, err := syscall.Socket(38, syscall.SOCK_SEQPACKET, 0); return err },
 		"AF_UNIX":     func() error { _, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0); return err },
 		"unshare":     func() error { return syscall.Unshare(syscall.CLONE_NEWUSER) },
@@ -270,7 +278,7 @@ func told(t testing.TB, h *isolation.Host, s isolation.Spec) map[string]string {
 	require.NoError(t, err)
 	defer r.Close()
 	defer w.Close()
-	require.NoError(t, box.Start(deadline(t), nil, w, w))
+	require.NoError(t, onOddThread(func() error { return box.Start(deadline(t), nil, w, w) }))
 	require.NoError(t, w.Close())
 	facts := map[string]string{}
 	require.NoError(t, json.NewDecoder(r).Decode(&facts))
@@ -279,6 +287,27 @@ func told(t testing.TB, h *isolation.Host, s isolation.Spec) map[string]string {
 	require.Equal(t, "exit status 0", end.String())
 	require.NoError(t, box.Destroy(deadline(t)))
 	return facts
+}
+
+// onOddThread calls do on a thread that blocks a signal and has a lower priority, which
+// is not for a sandbox to inherit.
+func onOddThread(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // until both end
+		set := uint64(1) << (syscall.SIGUSR2 - 1)
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
+		if errno != 0 {
+			done <- errno
+			return
+		}
+		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 5); err != nil {
+			done <- err
+			return
+		}
+		done <- do()
+	}()
+	return <-done
 }
 
 // fake is a runtime that fails at one command, and is the real one at others.

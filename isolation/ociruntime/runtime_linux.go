@@ -63,9 +63,15 @@ func (d *Driver) run(ctx context.Context, id string, cmd *exec.Cmd, command stri
 	if err := os.Remove(d.log(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	runtime.LockOSThread() // whose end the runtime would take for the agent's
-	err := cmd.Run()
-	runtime.UnlockOSThread()
+	// A container inherits from the thread that the runtime is born from: an ordinary
+	// one, whatever the caller has done to its own.
+	ran := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // whose end the runtime would take for the agent's
+		defer runtime.UnlockOSThread()
+		ran <- cmd.Run()
+	}()
+	err := <-ran
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
