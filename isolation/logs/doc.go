@@ -29,6 +29,12 @@
 //
 // # Limits
 //
+// Without Block, a workload that opens its standard output again and cuts it off, as a
+// shell does for "> /dev/stderr", throws away what it has written and no Log has taken
+// over yet: of a script that writes a thousand lines so, a few dozen are kept. Who
+// appends loses nothing (">> /dev/stderr", most servers), and with Block nobody does: a
+// pipe cannot be cut off.
+//
 // Without Block, nothing bounds what a workload writes while no Log is open: the
 // kernel bounds a file by its writer's RLIMIT_FSIZE only, which ends the workload or
 // fails its writes for good, since the file's end goes on growing above the holes.

@@ -59,6 +59,11 @@ func openLog(k *Keeper, name string, c Config) (*Log, error) {
 	return l, nil
 }
 
+// reopened is the mode of what a workload writes to: it may open it again, as
+// /dev/stdout, whoever it runs as. By their paths nobody else finds the files, since
+// the directory is the keeper's alone.
+const reopened = 0o622
+
 const openFlags = os.O_RDWR | os.O_CREATE | syscall.O_NOFOLLOW
 
 func (l *Log) open() (err error) {
@@ -73,6 +78,9 @@ func (l *Log) open() (err error) {
 	}
 	for s := range l.streams {
 		if l.streams[s], err = os.OpenFile(l.path(Stream(s).String()), openFlags, 0o600); err != nil {
+			return err
+		}
+		if err = l.streams[s].Chmod(reopened); err != nil {
 			return err
 		}
 		if l.cfg.Block {

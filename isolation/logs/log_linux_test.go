@@ -23,6 +23,11 @@ import (
 
 func TestLines(t *testing.T) {
 	l, stdout, stderr := opened(t, keeper(t), Config{})
+	for _, f := range []*os.File{stdout, stderr} {
+		info, err := f.Stat()
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o622), info.Mode().Perm(), "the workload may have any uid")
+	}
 	before := time.Now()
 	fmt.Fprint(stdout, "one\ntwo\n\nno end")
 	require.NoError(t, l.Sync()) // of two streams there is no order

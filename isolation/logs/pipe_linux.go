@@ -30,9 +30,7 @@ func (l *Log) openPipe(s Stream) error {
 	if err != nil {
 		return err
 	}
-	// A workload with another uid may open it again, as /dev/stdout; by its path
-	// nobody can, the directory is the keeper's alone.
-	if err := file.Chmod(0o622); err != nil {
+	if err := file.Chmod(reopened); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	l.pipes[s] = &pipe{file: file, room: make(chan struct{}, 1)}
