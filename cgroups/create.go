@@ -114,7 +114,7 @@ func (h *hierarchy) create(path string) (*node, error) {
 	}
 	dir, err := h.dir.OpenDir(path)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, h.dir.Unmake(path))
 	}
 	n := &node{in: h, dir: dir, path: path}
 	n.created.Store(true)

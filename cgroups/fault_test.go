@@ -32,6 +32,7 @@ var cgroupfsFaults = []struct {
 	{"a stranger takes a value back", takenBack},
 	{"read-only", readOnly},
 	{"no group can be made", noMkdir},
+	{"a group cannot be opened", noDescriptors},
 	{"a group of the name is there", alreadyThere},
 	{"processes above groups", internalProcesses},
 	{"threads below", threadedAbove},
@@ -173,6 +174,25 @@ func noMkdir(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
 	_, err := fake.Root().Create("other", 0)
 	require.ErrorIs(t, err, syscall.ENOMEM)
 	require.Equal(t, before, fake.Tree())
+}
+
+// noDescriptors: what was made and cannot be opened goes again, in its tree and in the
+// others.
+func noDescriptors(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {
+	before := fake.Tree()
+	trees := 1
+	if c.Mode() != cgroups.Unified {
+		trees = 5
+	}
+	full := fake.FailOpen("other", syscall.EMFILE).At(trees)
+	_, err := fake.Root().Create("other", 0)
+	require.ErrorIs(t, err, syscall.EMFILE)
+	require.Equal(t, before, fake.Tree())
+	full.Lift()
+	other, err := fake.Root().Create("other", 0)
+	require.NoError(t, err, "the name is not taken")
+	require.NoError(t, other.Remove(t.Context()))
+	require.NoError(t, other.Close())
 }
 
 func alreadyThere(t *testing.T, fake *cgroupstest.Fake, c *cgroups.Cgroup) {

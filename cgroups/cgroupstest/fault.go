@@ -59,7 +59,8 @@ func (f *Fake) FailRead(name string, err error) *Fault {
 	return f.add(cgroupfake.Read, name, cgroupfake.Outcome{Err: err})
 }
 
-// FailOpen makes opening files fail, with names as in [Fake.Fail].
+// FailOpen makes opening files and groups fail, with names as in [Fake.Fail] and
+// [Fake.FailMkdir].
 func (f *Fake) FailOpen(name string, err error) *Fault {
 	return f.add(cgroupfake.Open, name, cgroupfake.Outcome{Err: err})
 }

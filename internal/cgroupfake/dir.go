@@ -76,19 +76,21 @@ func (d *dir) Rmdir(name string) error {
 }
 
 func (d *dir) OpenDir(name string) (kernfs.FakeDir, error) {
-	d.g.m.mu.Lock()
-	defer d.g.m.mu.Unlock()
-	g, last, err := d.split(name)
+	var found *dir
+	err := d.do(Open, name, func(g *group, name string) error {
+		switch c := g.children[name]; {
+		case c != nil:
+			found = &dir{c}
+			return nil
+		case g.has(name):
+			return syscall.ENOTDIR
+		}
+		return syscall.ENOENT
+	})
 	if err != nil {
 		return nil, err
 	}
-	switch c := g.children[last]; {
-	case c != nil:
-		return &dir{c}, nil
-	case g.has(last):
-		return nil, syscall.ENOTDIR
-	}
-	return nil, syscall.ENOENT
+	return found, nil
 }
 
 func (d *dir) Open(name string, flag int) (kernfs.FakeFile, error) {

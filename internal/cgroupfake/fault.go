@@ -19,7 +19,7 @@ type Op struct {
 	Kind  OpKind
 	V2    bool   // in the cgroup2 tree
 	Group string // the path of the group, empty for the top
-	File  string // or the group's name, of Mkdir and Rmdir
+	File  string // or the group's name, of Mkdir, Rmdir and Open
 	Data  string
 }
 

@@ -137,7 +137,7 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 // that one was removed meanwhile, the answer is ENOENT and whatever has the name
 // now is left alone. (A directory that lives has its name: cgroup v2 cannot
 // rename, and on v1 only its host's root can.) Nothing here removes anything
-// else.
+// else, but for Unmake.
 func (d *Dir) Rmdir(name string, held *Dir) error {
 	gone, err := held.Gone()
 	if err == nil && gone {
@@ -146,6 +146,21 @@ func (d *Dir) Rmdir(name string, held *Dir) error {
 	if err != nil {
 		return &FileError{Op: "rmdir", Path: d.Join(name), Err: err}
 	}
+	return d.rmdir(name)
+}
+
+// Unmake removes the empty directory name below d that the caller has made a moment
+// ago and could not open, for lack of descriptors or of memory: it takes neither. One
+// that is gone is nil.
+func (d *Dir) Unmake(name string) error {
+	err := d.rmdir(name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+func (d *Dir) rmdir(name string) error {
 	if d.fake != nil {
 		return d.fakeRmdir(name)
 	}

@@ -52,6 +52,9 @@ func (*Dir) Mkdir(string, fs.FileMode) error { return errOther }
 // Rmdir returns ErrNotSupported.
 func (*Dir) Rmdir(string, *Dir) error { return errOther }
 
+// Unmake returns ErrNotSupported.
+func (*Dir) Unmake(string) error { return errOther }
+
 // Subdirs returns ErrNotSupported.
 func (*Dir) Subdirs() (int, error) { return 0, errOther }
 
