@@ -461,7 +461,7 @@ func TestDriverWithThreeCalls(t *testing.T) {
 	assert.Empty(t, d.there)
 }
 
-// slow is a driver whose updates take until they are given up.
+// slow is a driver whose starts and updates take until they are given up.
 type slow struct {
 	three
 	began chan cgroups.UpdateConfig
@@ -475,6 +475,28 @@ func (d slow) Update(ctx context.Context, _ *isolation.Container, _ cgroups.Reso
 	d.began <- cfg
 	<-ctx.Done()
 	return cgroups.Result{}, context.Cause(ctx)
+}
+
+func (d slow) Start(ctx context.Context, _ *isolation.Container, _ []*os.File) error {
+	d.began <- cgroups.UpdateConfig{}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// TestDestroyEndsAStart destroys a sandbox whose process does not get as far as its
+// program.
+func TestDestroyEndsAStart(t *testing.T) {
+	cfg := config(t)
+	d := slow{three{there: map[string]bool{}}, make(chan cgroups.UpdateConfig)}
+	cfg.Drivers = map[string]isolation.Driver{"slow": d}
+	h := openWith(t, cfg)
+	box := create(t, h, isolation.Spec{ID: "a", Driver: "slow", Process: isolation.Process{Args: []string{"x"}}})
+	done := make(chan error, 1)
+	go func() { done <- box.Start(context.Background()) }()
+	<-d.began
+	require.NoError(t, box.Destroy(deadline(t)))
+	require.ErrorContains(t, <-done, "being destroyed")
+	assert.Empty(t, d.there)
 }
 
 // TestDestroyEndsAnUpdate destroys a sandbox whose memory limit is just coming

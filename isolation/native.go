@@ -199,6 +199,9 @@ func (d *nativeDriver) Start(ctx context.Context, c *Container, files []*os.File
 	if st := b.state(); st != StateCreated {
 		return &StateError{State: st, Reason: "its process was started already"}
 	}
+	if err := thawed(c, StateCreated); err != nil {
+		return err
+	}
 	if d.supervisor.wanted() {
 		return d.startSupervised(ctx, c, b, files)
 	}

@@ -34,13 +34,19 @@ func running(c *Container) (*box, error) {
 	if st := b.state(); st != StateRunning {
 		return nil, &StateError{State: st, Reason: "no process runs"}
 	}
-	// A child in a frozen group would not get as far as execve.
-	if c.Cgroup() != nil {
-		if frozen, err := c.Cgroup().Frozen(); err == nil && frozen {
-			return nil, &StateError{State: StateRunning, Reason: "it is frozen: thaw it first"}
-		}
+	return b, thawed(c, StateRunning)
+}
+
+// thawed is an error if c is frozen: a child would not get as far as execve, and have
+// what this process has open until then, also when this process is gone.
+func thawed(c *Container, st State) error {
+	if c.Cgroup() == nil {
+		return nil
 	}
-	return b, nil
+	if frozen, err := c.Cgroup().Frozen(); err == nil && frozen {
+		return &StateError{State: st, Reason: "it is frozen: thaw it first"}
+	}
+	return nil
 }
 
 // execIn is Exec, in a group of the process's own if there is one.

@@ -33,7 +33,7 @@ type Sandbox struct {
 
 	watching watching
 
-	updating   atomic.Pointer[context.CancelCauseFunc] // ends the update under way
+	pending    atomic.Pointer[context.CancelCauseFunc] // ends the start or the update under way
 	finishing  atomic.Pointer[finishing]               // Destroy goes on without a caller
 	destroying atomic.Int32                            // calls of Destroy
 	reported   atomic.Pointer[reported]
@@ -200,17 +200,24 @@ func (s *Sandbox) Cgroup() *cgroups.Cgroup { return s.c.Cgroup() }
 // started again; an error of a launch step is a [StepError] that names the step.
 //
 // A ctx that ends before Start returns ends the process too, even if it has
-// begun its work: who does not want that gives context.WithoutCancel(ctx).
+// begun its work: who does not want that gives context.WithoutCancel(ctx). Destroy
+// does not wait for a start either, but ends it. A sandbox that is frozen is a
+// [StateError].
+//
+// A sandbox is started once. To have it run again it is destroyed and created anew, and
+// its log goes with it: what is to outlive it is read before.
 func (s *Sandbox) Start(ctx context.Context, files ...*os.File) error {
 	return s.change(ctx, "start", func() error {
 		d, ok := s.driver.(Starter)
 		if !ok {
 			return s.lacks("start")
 		}
-		s.starting.begin()
-		err := s.run(ctx, d, files)
-		s.noteStart(err)
-		return err
+		return s.yielding(ctx, "start", func(ctx context.Context) error {
+			s.starting.begin()
+			err := s.run(ctx, d, files)
+			s.noteStart(err)
+			return err
+		})
 	})
 }
 
@@ -375,7 +382,7 @@ func (s *Sandbox) Destroy(ctx context.Context) error {
 func (s *Sandbox) destroy(ctx context.Context) (begun bool, err error) {
 	s.destroying.Add(1)
 	defer s.destroying.Add(-1)
-	if cancel := s.updating.Load(); cancel != nil {
+	if cancel := s.pending.Load(); cancel != nil {
 		(*cancel)(errDestroyed)
 	}
 	err = s.change(ctx, "destroy", func() error {
@@ -417,7 +424,23 @@ func (s *Sandbox) end(ctx context.Context) error {
 	return nil
 }
 
-var errDestroyed = errors.New("the sandbox is being destroyed")
+var errDestroyed error = &StateError{State: StateDestroying, Reason: "it is being destroyed meanwhile"}
+
+// yielding has do done with a ctx that Destroy ends, so that this does not wait for it.
+func (s *Sandbox) yielding(ctx context.Context, op string, do func(ctx context.Context) error) error {
+	ending, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.pending.Store(&cancel)
+	defer s.pending.Store(nil)
+	if s.destroying.Load() > 0 {
+		return errDestroyed
+	}
+	err := do(ending)
+	if err != nil && ending.Err() != nil && ctx.Err() == nil {
+		err = &Error{Op: op, ID: s.id, Err: fmt.Errorf("%w: %w", errDestroyed, err)}
+	}
+	return err
+}
 
 // close frees what this process holds for the sandbox.
 func (s *Sandbox) close() error {

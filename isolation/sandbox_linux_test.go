@@ -77,6 +77,12 @@ func TestLifeOfASandbox(t *testing.T) {
 	assert.True(t, st.Frozen)
 	require.NoError(t, box.Thaw(deadline(t)))
 
+	cold := create(t, h, spec(t, "cold", "wait"))
+	require.NoError(t, cold.Freeze(deadline(t)))
+	require.ErrorIs(t, cold.Start(deadline(t)), isolation.ErrState, "its process would not begin")
+	require.NoError(t, cold.Thaw(deadline(t)))
+	require.NoError(t, cold.Start(deadline(t)))
+
 	require.NoError(t, box.Signal(deadline(t), syscall.SIGKILL))
 	exit, err := box.Wait(deadline(t))
 	require.NoError(t, err)

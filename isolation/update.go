@@ -5,7 +5,6 @@ package isolation
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/caisson-run/caisson/cgroups"
 )
@@ -44,14 +43,6 @@ func (s *Sandbox) UpdateWith(ctx context.Context, r cgroups.Resources, cfg cgrou
 // update has do write what r comes to beside the claims of others, all of it or nothing,
 // between the intent in the record and the word that it holds. Destroy ends do's ctx.
 func (s *Sandbox) update(ctx context.Context, r cgroups.Resources, do func(ctx context.Context, write cgroups.Resources) ([]cgroups.Change, error)) error {
-	caller := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s.updating.Store(&cancel)
-	defer s.updating.Store(nil)
-	if s.destroying.Load() > 0 {
-		return errDestroyed
-	}
 	before := s.c.Spec.Resources
 	base, after, write, err := s.under(r)
 	if err != nil {
@@ -68,10 +59,11 @@ func (s *Sandbox) update(ctx context.Context, r cgroups.Resources, do func(ctx c
 	if err := s.c.record.add(intent); err != nil {
 		return err
 	}
-	changes, err := do(ctx, write)
-	if err != nil && ctx.Err() != nil && caller.Err() == nil {
-		err = &Error{Op: "update", ID: s.id, Err: fmt.Errorf("%w: %w", errDestroyed, err)}
-	}
+	var changes []cgroups.Change
+	err = s.yielding(ctx, "update", func(ctx context.Context) (err error) {
+		changes, err = do(ctx, write)
+		return err
+	})
 	if err != nil {
 		return errors.Join(err, s.c.record.add(entry{Updated: &before}))
 	}
