@@ -59,7 +59,11 @@ func inUserNamespace(t *testing.T, mapped bool) {
 		testutil.Skip(t, "idmapped", "%v", err)
 	}
 	require.NoError(t, err)
-	err = box.Start(t.Context())
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	err = box.Start(t.Context(), nil, w)
 	if mapped && err != nil && strings.Contains(err.Error(), "MOUNT_ATTR_IDMAP") { // its file system cannot
 		finish(t, h)
 		testutil.Skip(t, "idmapped", "%v", err)
@@ -68,6 +72,12 @@ func inUserNamespace(t *testing.T, mapped bool) {
 	st, err := box.Check(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "100000\t100000\t100000\t100000", status(t, st.PID, "Uid"))
+	out, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", st.PID), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer out.Close()
+	info, err := out.Stat()
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o622), info.Mode().Perm(), "root in there may open it again")
 	var file syscall.Stat_t
 	require.NoError(t, syscall.Stat(fmt.Sprintf("/proc/%d/root/share/file", st.PID), &file))
 	if mapped {
