@@ -69,7 +69,9 @@
 // # Ordinary users
 //
 // A host need not be root's. An ordinary user's has a state directory of his own and,
-// as Config.CgroupMount, a cgroup2 directory that was delegated to him, or no group at
+// as Config.CgroupMount, a cgroup2 directory that was delegated to him, which the host's
+// process has to be in or below: the kernel lets him start processes in its groups from
+// nowhere else, a "permission denied" of clone3 at Start. Or he has no group at
 // all with Config.Ungrouped. Where a spec leaves it open, his sandboxes have a user
 // namespace in which their user is himself; his supplementary groups stay theirs.
 // [Host.Lacks] lists what is missing, and Create refuses specs that ask for it.

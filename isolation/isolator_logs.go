@@ -233,6 +233,10 @@ func (i *logsIsolator) close() error {
 // Logs is the log of the sandbox: to read, to follow, and for its counters. nil if
 // its spec has none, or another process of a
 // shared state directory keeps it. It is the sandbox's: do not close it.
+//
+// A last line without an end is in it once [logs.Log.Finish] was called, which is to be
+// done after [Sandbox.Wait]. The log goes with the sandbox: what is to outlive that is
+// read before Destroy, by a [logs.Log.Lines] for example whose ctx ends behind Finish.
 func (s *Sandbox) Logs() *logs.Log {
 	if s.c.written == nil {
 		return nil

@@ -232,7 +232,9 @@ func (s *Sandbox) Wait(ctx context.Context) (ExitStatus, error) {
 	return st, wrap("wait", s.id, err)
 }
 
-// Signal sends sig to the first process.
+// Signal sends sig to the first process, which is the first of its pid namespace, too,
+// unless the spec has the machine's: without [Process.Reaper] a SIGTERM that it has no
+// handler for does not reach it.
 func (s *Sandbox) Signal(ctx context.Context, sig syscall.Signal) error {
 	d, ok := s.driver.(Signaler)
 	if !ok {

@@ -211,6 +211,27 @@ func TestFloodBesideOthers(t *testing.T) {
 	<-done
 }
 
+// TestFollowToTheEnd ends a Follow when all is written: it has the last line too, which
+// has no end.
+func TestFollowToTheEnd(t *testing.T) {
+	l, stdout, _ := opened(t, keeper(t), Config{})
+	fmt.Fprintln(stdout, "first")
+	require.NoError(t, l.Sync())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	for line, err := range l.Lines(ctx) {
+		require.NoError(t, err)
+		got = append(got, string(line.Text))
+		if len(got) == 1 {
+			fmt.Fprint(stdout, "second\nlast")
+			require.NoError(t, l.Finish())
+			cancel()
+		}
+	}
+	assert.Equal(t, []string{"first", "second", "last"}, got)
+}
+
 func TestFollow(t *testing.T) {
 	l, stdout, _ := opened(t, keeper(t), Config{MaxSize: 256, Compress: true})
 	ctx, cancel := context.WithTimeout(context.Background(), testutil.Patience(20*time.Second))

@@ -101,22 +101,24 @@ func Read(dir string, f Format) iter.Seq2[Line, error] {
 const lookAgain = 200 * time.Millisecond
 
 // Follow is Read that goes on to the lines that come, until ctx ends. It looks for
-// them five times a second.
+// them five times a second, and once more when ctx has ended: so who ends it after
+// [Log.Finish] gets every line. If the log is removed meanwhile, the error matches
+// [os.ErrNotExist].
 func Follow(ctx context.Context, dir string, f Format) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		r := &reader{dir: dir, format: f}
 		ticker := time.NewTicker(lookAgain)
 		defer ticker.Stop()
 		for {
+			ended := ctx.Err() != nil
 			if more, err := r.catchUp(yield); err != nil {
 				yield(Line{}, err)
 				return
-			} else if !more {
+			} else if !more || ended {
 				return
 			}
 			select {
 			case <-ctx.Done():
-				return
 			case <-ticker.C:
 			}
 		}
