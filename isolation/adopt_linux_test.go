@@ -484,3 +484,35 @@ func TestAdoptRacesWithTheEnd(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, cgroups.Max(), r.PIDs.Max)
 }
+
+// TestReleaseEndsAWatch: who watches a container that is let go of hears no more, though
+// it lives on.
+func TestReleaseEndsAWatch(t *testing.T) {
+	testutil.CheckLeaks(t)
+	c := foreign(t)
+	first := c.start(t)
+	s := adopt(t, open(t), "db", isolation.PID(first.Process.Pid))
+	ctx := deadline(t)
+	_, err := s.Update(ctx, pidsMax(70))
+	require.NoError(t, err)
+	began, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range s.Watch(ctx) {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	limit := uint64(80)
+	require.Eventually(t, func() bool {
+		limit++
+		_, err := c.Update(ctx, pidsMax(limit)) // its owner, which is drift
+		return err == nil && len(began) > 0
+	}, testutil.Patience(5*time.Second), 20*time.Millisecond)
+	require.NoError(t, s.Release(deadline(t), isolation.KeepLimits))
+	<-ended
+	require.NoError(t, ctx.Err(), "it was the deadline that ended it")
+	c.lives(t, first.Process.Pid)
+}

@@ -49,6 +49,7 @@ type adoption struct {
 	err   error         // why that is not known
 	taken bool          // the group is noted as this container's
 	freed bool
+	left  chan struct{} // closed once it is freed
 }
 
 // adoptedState is what must be known again after a restart.
@@ -74,7 +75,7 @@ func adoptionOf(c *Container) (*adoption, error) {
 
 // hold finds the target's group and fills c in. Nothing is written.
 func (d *adoptedDriver) hold(c *Container, t Target) error {
-	a := &adoption{ended: make(chan struct{})}
+	a := &adoption{left: make(chan struct{}), ended: make(chan struct{})}
 	c.Private = a
 	err := d.find(c, a, t)
 	if err == nil {
@@ -252,7 +253,7 @@ func (a *adoption) next(g *cgroups.Cgroup) (pid int, pidfd *sys.FD, err error) {
 
 // Recover finds the container that an earlier process adopted.
 func (d *adoptedDriver) Recover(_ context.Context, c *Container) error {
-	a := &adoption{ended: make(chan struct{})}
+	a := &adoption{left: make(chan struct{}), ended: make(chan struct{})}
 	if ok, err := c.Saved(&a.saved); err != nil || !ok {
 		return errors.Join(err, fmt.Errorf("%w: nothing was saved of it", ErrNotFound))
 	}
@@ -292,6 +293,7 @@ func (d *adoptedDriver) Release(c *Container) error {
 		return nil
 	}
 	a.freed = true
+	close(a.left)
 	if a.drop != nil {
 		a.drop()
 	}
@@ -407,6 +409,15 @@ func (d *adoptedDriver) Watch(ctx context.Context, c *Container, pressure []elas
 				return
 			}
 		}
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		go func() { // who lets go of the container ends no process and no group
+			select {
+			case <-a.left:
+				stop()
+			case <-ctx.Done():
+			}
+		}()
 		watchGroup(ctx, d.engine, c, c.Cgroup(), counted, ended, a.last, yield)
 	}
 }
