@@ -134,9 +134,11 @@ func (c *Container) GroupExit(st ExitStatus) ExitStatus {
 }
 
 // inGroup is st with whether the kernel killed in the group for lack of memory. Only a
-// kill can have been that; an unknown end too.
+// kill can have been that, also one that a reaper or a shell passed on as its code; an
+// unknown end too.
 func (st ExitStatus) inGroup(g *cgroups.Cgroup) ExitStatus {
-	if st.Known && st.Signal != int(syscall.SIGKILL) {
+	const killed = 128 + int(syscall.SIGKILL)
+	if st.Known && st.Signal != int(syscall.SIGKILL) && st.Code != killed {
 		return st
 	}
 	var ev cgroups.Events

@@ -431,6 +431,7 @@ func TestGroupRemovedUnderneath(t *testing.T) {
 func TestOutOfMemory(t *testing.T) {
 	h := open(t)
 	s := spec(t, "oom", "hog")
+	s.Process.Reaper = true // which passes the end on
 	s.Resources.Memory.Max = cgroups.Bytes(48 << 20)
 	if testutil.Emulated() { // where all swap would be filled first
 		s.Resources.Memory.Swap = cgroups.Bytes(0)
@@ -455,7 +456,7 @@ func TestOutOfMemory(t *testing.T) {
 	require.NoError(t, box.Start(deadline(t)))
 	exit, err := box.Wait(ctx)
 	require.NoError(t, err)
-	assert.Equal(t, int(syscall.SIGKILL), exit.Signal)
+	assert.Equal(t, 128+int(syscall.SIGKILL), exit.Code)
 	assert.True(t, exit.OOM, "the end is put down to the limit: %v", exit)
 	seen := <-events
 	require.NotEmpty(t, seen)
