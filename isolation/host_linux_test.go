@@ -61,6 +61,7 @@ func TestSharedHostsSeeEachOther(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Create(deadline(t), spec(t, "web", "exit", "0"))
 	require.ErrorIs(t, err, isolation.ErrExists)
+	require.ErrorContains(t, err, "another process")
 
 	require.NoError(t, b.Destroy(deadline(t), "web"))
 	_, err = box.Wait(deadline(t))

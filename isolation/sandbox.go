@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -170,8 +171,8 @@ func (s *Sandbox) sameSpec(ctx context.Context, asked Spec) (lives bool, err err
 	if s.dead {
 		return true, &StateError{State: StateDestroying, Reason: "its record is still there: destroy it again"}
 	}
-	if !s.c.record.asked().Equal(asked) {
-		return true, ErrExists
+	if has := s.c.record.asked(); !has.Equal(asked) {
+		return true, fmt.Errorf("%w: another %s", ErrExists, strings.Join(has.differs(asked), ", "))
 	}
 	return true, nil
 }

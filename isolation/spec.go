@@ -386,6 +386,18 @@ func (s Spec) Equal(t Spec) bool {
 	return reflect.DeepEqual(s.normal(), t.normal())
 }
 
+// differs names the fields in which two specs are not equal.
+func (s Spec) differs(t Spec) (fields []string) {
+	a, b := reflect.ValueOf(s.normal()), reflect.ValueOf(t.normal())
+	for i := range a.NumField() {
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			name, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("json"), ",")
+			fields = append(fields, name)
+		}
+	}
+	return fields
+}
+
 // normal is the spec with empty slices and maps as nil, and resources compared
 // by their own rules.
 func (s Spec) normal() Spec {

@@ -496,6 +496,11 @@ func TestLogs(t *testing.T) {
 	assert.Equal(t, "line 0", line.Text)
 	assert.Equal(t, "stdout", line.Stream)
 	assert.False(t, line.Time.IsZero())
+	for name, args := range map[string][]string{"read": {"logs"}, "followed": {"logs", "--follow"}} {
+		c.ok("create", "--logs", name, "--", "/bin/sh", "-c", "printf 'no end'")
+		require.Eventually(t, func() bool { return strings.Contains(c.ok("check", name), "exited") }, testutil.Patience(10*time.Second), 10*time.Millisecond)
+		assert.Equal(t, "no end\n", c.ok(append(args, name)...))
+	}
 	c.ok("destroy", "web")
 	_, errs, status = c.call("logs", "web")
 	assert.Equal(t, exitNotFound, status, errs)

@@ -35,40 +35,46 @@ func logsCommand(a *app, fs *flag.FlagSet) func(context.Context, []string, []str
 		if *since > 0 {
 			p.after = time.Now().Add(-*since)
 		}
-		if *follow {
-			running, stop := context.WithCancelCause(ctx)
-			defer stop(nil)
-			go func() {
-				_, err := sb.Wait(running)
-				stop(err)
-			}()
-			if err := p.print(logs.Follow(running, sb.LogDirectory(), config.Format)); err != nil {
+		if !*follow {
+			if err := taken(ctx, sb); err != nil {
 				return err
 			}
-			p.skip = p.seen // what follows is what came last
+			return p.print(logs.Read(sb.LogDirectory(), config.Format))
 		}
-		if err := taken(sb); err != nil {
-			return err
+		running, stop := context.WithCancel(ctx)
+		defer stop()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := sb.Wait(running)
+			ended <- errors.Join(err, taken(ctx, sb))
+			stop()
+		}()
+		err = p.print(logs.Follow(running, sb.LogDirectory(), config.Format))
+		stop() // also if nobody reads what is printed
+		if werr := <-ended; ctx.Err() == nil && err == nil {
+			err = werr
 		}
-		return p.print(logs.Read(sb.LogDirectory(), config.Format))
+		return err
 	}
 }
 
 // taken has everything in the log that was written, unless another invocation keeps
-// it.
-func taken(sb *isolation.Sandbox) error {
+// it. Once the program has ended, its last line counts also without an end.
+func taken(ctx context.Context, sb *isolation.Sandbox) error {
 	log := sb.Logs()
 	if log == nil {
 		return nil
 	}
-	return log.Sync()
+	if st, err := sb.Check(ctx); err != nil || st.State != isolation.StateExited {
+		return errors.Join(err, log.Sync())
+	}
+	return log.Finish()
 }
 
 // logPrinter prints lines.
 type logPrinter struct {
-	app        *app
-	after      time.Time
-	seen, skip int
+	app   *app
+	after time.Time
 }
 
 // logLine is a line as JSON.
@@ -84,11 +90,6 @@ func (p *logPrinter) print(lines iter.Seq2[logs.Line, error]) error {
 		if err != nil {
 			return err
 		}
-		if p.skip > 0 {
-			p.skip--
-			continue
-		}
-		p.seen++
 		if line.Time.Before(p.after) {
 			continue
 		}

@@ -71,7 +71,7 @@ func TestExplain(t *testing.T) {
 20 dup3(5, 1)
 21 dup3(result of 18, 2)
 22 umask(022)
-23 prlimit(7, ...) (may fail)
+23 prlimit(RLIMIT_NOFILE, 1, 2) (may fail)
 24 setresgid(0, 0, 0)
 25 setresuid(0, 0, 0)
 26 chdir("/srv")

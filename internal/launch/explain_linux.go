@@ -6,6 +6,7 @@ package launch
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,7 +52,17 @@ const (
 	sigName
 	option // of prctl
 	space  // a kind of namespace
+	rlimit // its number
+	limits // a soft and a hard one
 )
+
+// rlimits are the numbers of include/uapi/asm-generic/resource.h.
+var rlimits = [...]string{
+	unix.RLIMIT_CPU: "CPU", unix.RLIMIT_FSIZE: "FSIZE", unix.RLIMIT_DATA: "DATA", unix.RLIMIT_STACK: "STACK",
+	unix.RLIMIT_CORE: "CORE", unix.RLIMIT_RSS: "RSS", unix.RLIMIT_NPROC: "NPROC", unix.RLIMIT_NOFILE: "NOFILE",
+	unix.RLIMIT_MEMLOCK: "MEMLOCK", unix.RLIMIT_AS: "AS", unix.RLIMIT_LOCKS: "LOCKS", unix.RLIMIT_SIGPENDING: "SIGPENDING",
+	unix.RLIMIT_MSGQUEUE: "MSGQUEUE", unix.RLIMIT_NICE: "NICE", unix.RLIMIT_RTPRIO: "RTPRIO", unix.RLIMIT_RTTIME: "RTTIME",
+}
 
 var options = map[uint64]string{
 	unix.PR_SET_DUMPABLE: "PR_SET_DUMPABLE", unix.PR_CAPBSET_DROP: "PR_CAPBSET_DROP",
@@ -88,7 +99,7 @@ var calls = map[uint64]struct {
 	unix.SYS_DUP3:                    {"dup3", []int{file, decimal}},
 	unix.SYS_CLOSE_RANGE:             {"close_range", []int{decimal, decimal}},
 	unix.SYS_UMASK:                   {"umask", []int{octal}},
-	unix.SYS_PRLIMIT64:               {"prlimit", []int{-1, decimal, opaque}},
+	unix.SYS_PRLIMIT64:               {"prlimit", []int{-1, rlimit, limits}},
 	unix.SYS_PRCTL:                   {"prctl", []int{option, decimal, decimal}},
 	unix.SYS_SETGROUPS:               {"setgroups", []int{decimal, opaque}},
 	unix.SYS_SETRESGID:               {"setresgid", []int{decimal, decimal, decimal}},
@@ -174,6 +185,13 @@ func (p *Program) argText(i, a, kind int) string {
 		return strconv.Quote(string(s[:bytes.IndexByte(s, 0)]))
 	case buf:
 		return strconv.Quote(string(p.bytesAt(v)[:st.args[a+1]]))
+	case rlimit:
+		if v < uint64(len(rlimits)) {
+			return "RLIMIT_" + rlimits[v]
+		}
+	case limits:
+		b := p.bytesAt(v)
+		return limit(binary.NativeEndian.Uint64(b)) + ", " + limit(binary.NativeEndian.Uint64(b[8:]))
 	case opaque:
 		return "..."
 	case file:
@@ -185,6 +203,13 @@ func (p *Program) argText(i, a, kind int) string {
 		}
 	}
 	return strconv.FormatInt(int64(v), 10)
+}
+
+func limit(n uint64) string {
+	if n == unix.RLIM_INFINITY {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 // resultName is what a step opens.

@@ -54,7 +54,8 @@ func TestStepFails(t *testing.T) {
 		{"terminal", Spec{Setsid: true, Terminal: true, Files: []int{devNull(t)}}, "ioctl(0, 0x540e)", unix.ENOTTY},
 		{"file", Spec{Files: []int{0, 1, 2, closed}}, "dup3(", unix.EBADF},
 		{"file in place", Spec{Files: []int{0, 1, 2, -1, closed}}, "dup3(", unix.EBADF},
-		{"rlimit", Spec{Rlimits: []Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 1 << 40, Hard: 1 << 40}}}, "prlimit(7, ...)", unix.EPERM},
+		{"rlimit", Spec{Rlimits: []Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 1 << 40, Hard: unix.RLIM_INFINITY}}}, "prlimit(RLIMIT_NOFILE, 1099511627776, unlimited)", unix.EPERM},
+		{"CPUs", Spec{Scheduling: &Scheduling{CPUs: []int{4095}}}, "sched_setaffinity(", unix.EINVAL},
 		{"dir", Spec{Dir: "/no/such"}, `chdir("/no/such")`, unix.ENOENT},
 		{"dir is a file", Spec{Dir: exe}, `chdir("/proc/self/exe")`, unix.ENOTDIR},
 		{"exec", Spec{Path: "/no/such", Calls: []Call{{Name: "getpid()", Nr: unix.SYS_GETPID}}}, `execve("/no/such")`, unix.ENOENT},
@@ -78,11 +79,19 @@ func TestStepFails(t *testing.T) {
 			assert.ErrorIs(t, err, tt.want)
 			assert.Equal(t, p.Steps()[step.Index].Text, step.Step)
 			assert.False(t, step.Stuck)
+			if reason := because[tt.name]; reason != "" {
+				assert.ErrorContains(t, err, reason)
+			}
 			if step.Index > 0 {
 				assert.ErrorIs(t, unix.Kill(step.PID, 0), unix.ESRCH, "it is reaped")
 			}
 		})
 	}
+}
+
+// because are the rules that the kernel's errors do not name.
+var because = map[string]string{
+	"terminal": "descriptor 0 is no terminal", "rlimit": "CAP_SYS_RESOURCE", "CPUs": "none of these CPUs",
 }
 
 func slicesOf(s string, n int) []string {

@@ -52,6 +52,31 @@ func refusedMap(err error) error {
 	return err
 }
 
+// call is a system call that failed.
+type call struct {
+	nr    uint64
+	errno unix.Errno
+}
+
+// rules are what is behind some errors that name no cause.
+var rules = map[call]string{
+	{unix.SYS_PRLIMIT64, unix.EPERM}:          "to raise a hard limit takes CAP_SYS_RESOURCE, and that of descriptors ends at /proc/sys/fs/nr_open",
+	{unix.SYS_IOCTL, unix.ENOTTY}:             "what it was given as descriptor 0 is no terminal",
+	{unix.SYS_SCHED_SETAFFINITY, unix.EINVAL}: "the machine and the group's cpuset have none of these CPUs",
+}
+
+// refusedCall explains what a step was refused for.
+func refusedCall(nr uint64, err error) error {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	if reason, ok := rules[call{nr, errno}]; ok {
+		return &Refused{Err: err, Reason: reason}
+	}
+	return err
+}
+
 // refusedOverlay explains why the kernel refuses an overlay. Debian's and
 // Ubuntu's older kernels may have it all the same, so that it is tried.
 func (p *Program) refusedOverlay(err error) error {

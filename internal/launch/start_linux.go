@@ -172,7 +172,7 @@ func (f *flight) failure(status Status, waitErr error) *StepError {
 	case h.failed&unwanted != 0:
 		cause = p.unwantedError(index, int(h.failed&^unwanted))
 	case h.failed != 0:
-		cause = p.explain(syscall.Errno(h.failed))
+		cause = refusedCall(p.steps[index-1].nr, p.explain(syscall.Errno(h.failed)))
 		if index == p.overlaid {
 			cause = p.refusedOverlay(cause)
 		}
