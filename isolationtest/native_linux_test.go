@@ -14,8 +14,13 @@ func TestMain(m *testing.M) {
 	if code, ok := isolationtest.Workload(); ok {
 		os.Exit(code)
 	}
-	if len(os.Args) > 2 && os.Args[1] == gate {
-		os.Exit(pass(os.Args[2:]))
+	if len(os.Args) > 2 {
+		switch os.Args[1] {
+		case gate:
+			os.Exit(pass(os.Args[2:]))
+		case feel, hold:
+			os.Exit(locking(os.Args[1], os.Args[2]))
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -202,7 +202,7 @@ func (tr *trial) wait(ctx context.Context, d time.Duration) (span, error) {
 func (tr *trial) alone(ctx context.Context) (span, error) {
 	s, err := tr.wait(ctx, tr.Phase)
 	if err == nil && len(tr.figures(s).Latencies) == 0 {
-		err = fmt.Errorf("the victim answered no request that was due within %v alone", tr.Phase)
+		err = fmt.Errorf("the victim answered no request that was due within %v alone; its last answer was %v late", tr.Phase, tr.last())
 	}
 	return s, err
 }
