@@ -105,7 +105,7 @@ func felt(t *testing.T, does string) isolationtest.Experiment {
 		Phase:       500 * ms, Settle: 10 * ms,
 	}
 	if testutil.Emulated() {
-		e.Phase = 2 * time.Second
+		e.Phase = time.Second
 	}
 	return e
 }
@@ -113,7 +113,7 @@ func felt(t *testing.T, does string) isolationtest.Experiment {
 // TestRunSeesTheNeighbour: what the antagonist does to the victim is seen, and fails what
 // was expected not to be; the rest holds.
 func TestRunSeesTheNeighbour(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	failed, r := failures(t, felt(t, hold))
 	assert.Contains(t, failed, "p50 within 2x: does not hold")
@@ -125,7 +125,7 @@ func TestRunSeesTheNeighbour(t *testing.T) {
 
 // TestRunSeesNothing: an antagonist that does nothing to the victim is not felt.
 func TestRunSeesNothing(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	r := isolationtest.Run(t, felt(t, feel))
 	assert.Len(t, r.Rounds, 3)
@@ -146,7 +146,7 @@ func host(t *testing.T) *isolation.Host {
 
 // TestPulse: it says how long each turn took, in the terms of its own Latency.
 func TestPulse(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	victim := isolationtest.Pulse(5*ms, ms)
 	box, err := host(t).Create(t.Context(), victim.Spec)
@@ -169,7 +169,7 @@ func TestPulse(t *testing.T) {
 
 // TestHogs: each antagonist of this package uses the CPU, goes on, and leaves nothing.
 func TestHogs(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	dir := t.TempDir()
 	h := host(t)
@@ -198,7 +198,7 @@ func TestHogs(t *testing.T) {
 
 // TestRunCountsKills: an antagonist that is killed for its memory is counted.
 func TestRunCountsKills(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	e := felt(t, feel)
 	e.Antagonists = []isolation.Spec{isolationtest.MemoryHog(64 << 20)}
@@ -220,7 +220,7 @@ func hasSwap(t *testing.T) bool {
 // TestRunFails: what cannot be done is said, with what the program said of it, and
 // nothing stays.
 func TestRunFails(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	sh := func(script string) isolation.Process {
 		return isolation.Process{Args: []string{"/bin/sh", "-c", script}}
@@ -261,7 +261,7 @@ func TestRunFails(t *testing.T) {
 				Phase:       500 * ms, Settle: 10 * ms, Rounds: 3,
 			}
 			if testutil.Emulated() {
-				e.Phase = 2 * time.Second
+				e.Phase = time.Second
 			}
 			spoil(&e)
 			failed, _ := failures(t, e)
@@ -287,7 +287,7 @@ func TestRunBesideController(t *testing.T) {
 // TestRunOnAHost: on a host of the caller's own nothing is touched but what the
 // experiment made.
 func TestRunOnAHost(t *testing.T) {
-	testutil.Require(t, testutil.Root)
+	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	h := host(t)
 	mine, err := h.Create(t.Context(), isolation.Spec{ID: "cpu-hog", Process: isolation.Process{Args: []string{"/bin/sleep", "100"}}})
