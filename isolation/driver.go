@@ -48,7 +48,8 @@ type Recoverer interface {
 
 // A Starter starts the process of a created container. files become its
 // descriptors 0, 1, 2 and so on; nil ones among the first three are /dev/null. The
-// first three block, and where they are pipes, the process can open them again.
+// host has seen to it that the first three block, and where they are pipes, that the
+// process can open them again.
 type Starter interface {
 	Start(ctx context.Context, c *Container, files []*os.File) error
 }

@@ -105,6 +105,7 @@ func (s *Sandbox) Exec(ctx context.Context, p Process, files ...*os.File) (*Exec
 		if err := errors.Join(p.validate()...); err != nil {
 			return err
 		}
+		standard(files)
 		e, err = d.Exec(ctx, s.c, p, files)
 		return err
 	})
@@ -131,6 +132,7 @@ func (s *Sandbox) ExecGroup(ctx context.Context, p Process, limits cgroups.Resou
 		if err := errors.Join(append(p.validate(), limits.Validate())...); err != nil {
 			return err
 		}
+		standard(files)
 		e, err = d.ExecGroup(ctx, s.c, p, limits, files)
 		return err
 	})

@@ -82,7 +82,7 @@ func (l *Launch) lower(low *sys.LowFDs) (s launch.Spec, done func(), err error) 
 		s.Root.Items = items
 	}
 	for _, r := range l.Rlimits {
-		s.Rlimits = append(s.Rlimits, launch.Rlimit{Resource: rlimits[r.Name], Soft: r.Soft, Hard: r.Hard})
+		s.Rlimits = append(s.Rlimits, launch.Rlimit{Resource: launch.Rlimits[r.Name], Soft: r.Soft, Hard: r.Hard})
 	}
 	// Who is nobody special on the host can neither take another identity nor
 	// drop what it does not have, unless a user namespace gives it both.
@@ -185,14 +185,8 @@ func (l *Launch) files(low *sys.LowFDs) (fds []int, done func(), err error) {
 	for i := range fds {
 		switch {
 		case i < len(l.Files) && l.Files[i] != nil:
-			if i < 3 {
-				l.Files[i].Fd() // makes it blocking, which programs take for granted
-			}
 			if fds[i], err = rawFD(l.Files[i]); err != nil {
 				return nil, nil, err
-			}
-			if i < 3 {
-				sys.LetReopen(fds[i])
 			}
 		case i < 3:
 			fds[i] = low.Null()

@@ -66,7 +66,7 @@ func (h *Host) Lacks() []Lack {
 	for _, r := range []struct {
 		what string
 		id   int
-	}{{"policies fifo and rr", rlimits["rtprio"]}, {"a nice value below one's own", rlimits["nice"]}} {
+	}{{"policies fifo and rr", launch.Rlimits["rtprio"]}, {"a nice value below one's own", launch.Rlimits["nice"]}} {
 		if _, soft, err := rlimit(r.id); err == nil && soft == 0 {
 			add(r.what, "they take CAP_SYS_NICE, or a resource limit that allows them")
 		}
@@ -212,7 +212,7 @@ func (p Process) grantable() (errs []error) {
 		errs = append(errs, &UnsupportedError{Feature: "process." + feature, Reason: why})
 	}
 	for _, r := range p.Rlimits {
-		if hard, _, err := rlimit(rlimits[r.Name]); err == nil && r.Hard > hard {
+		if hard, _, err := rlimit(launch.Rlimits[r.Name]); err == nil && r.Hard > hard {
 			lack("rlimits", fmt.Sprintf("%s above the caller's own %d takes CAP_SYS_RESOURCE", r.Name, hard))
 		}
 	}
@@ -223,10 +223,10 @@ func (p Process) grantable() (errs []error) {
 		}
 	}
 	s := p.Scheduling
-	if _, most, err := rlimit(rlimits["rtprio"]); err == nil && s.Priority > 0 && uint64(s.Priority) > most {
+	if _, most, err := rlimit(launch.Rlimits["rtprio"]); err == nil && s.Priority > 0 && uint64(s.Priority) > most {
 		lack("scheduling.priority", fmt.Sprintf("more than the resource limit rtprio, %d, takes CAP_SYS_NICE", most))
 	}
-	if _, most, err := rlimit(rlimits["nice"]); err == nil && s.Nice != nil && *s.Nice < 0 && uint64(20-*s.Nice) > most {
+	if _, most, err := rlimit(launch.Rlimits["nice"]); err == nil && s.Nice != nil && *s.Nice < 0 && uint64(20-*s.Nice) > most {
 		lack("scheduling.nice", fmt.Sprintf("less than the resource limit nice allows, %d, takes CAP_SYS_NICE", most))
 	}
 	if s.IOClass == IORealtime {

@@ -171,8 +171,8 @@ func (s *Sandbox) sameSpec(ctx context.Context, asked Spec) (lives bool, err err
 	if s.dead {
 		return true, &StateError{State: StateDestroying, Reason: "its record is still there: destroy it again"}
 	}
-	if has := s.c.record.asked(); !has.Equal(asked) {
-		return true, fmt.Errorf("%w: another %s", ErrExists, strings.Join(has.differs(asked), ", "))
+	if fields := s.c.record.asked().differs(asked); len(fields) > 0 {
+		return true, fmt.Errorf("%w: another %s", ErrExists, strings.Join(fields, ", "))
 	}
 	return true, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caisson-run/caisson/cgroups"
 	"github.com/caisson-run/caisson/elastic"
+	"github.com/caisson-run/caisson/internal/launch"
 	"github.com/caisson-run/caisson/isolation/logs"
 	"github.com/caisson-run/caisson/namespaces"
 	"github.com/caisson-run/caisson/netns"
@@ -357,7 +358,7 @@ func (p Process) validate() []error {
 	}
 	seen := make(map[string]bool, len(p.Rlimits))
 	for _, r := range p.Rlimits {
-		switch _, known := rlimits[r.Name]; {
+		switch _, known := launch.Rlimits[r.Name]; {
 		case !known:
 			bad("process.rlimits", r.Name, "no such resource limit")
 		case seen[r.Name]:
@@ -373,20 +374,13 @@ func (p Process) validate() []error {
 // noID is (uid_t)-1, which system calls read as "leave as it is".
 const noID = 1<<32 - 1
 
-// rlimits are the numbers of include/uapi/asm-generic/resource.h.
-var rlimits = map[string]int{
-	"cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7,
-	"memlock": 8, "as": 9, "locks": 10, "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
-}
-
 // Equal reports whether two specs ask for the same sandbox.
 func (s Spec) Equal(t Spec) bool {
-	// nil and empty differ only for Capabilities, where they mean different
-	// things.
-	return reflect.DeepEqual(s.normal(), t.normal())
+	return len(s.differs(t)) == 0
 }
 
-// differs names the fields in which two specs are not equal.
+// differs names the fields in which two specs are not equal. nil and empty differ only
+// for Capabilities, where they mean different things.
 func (s Spec) differs(t Spec) (fields []string) {
 	a, b := reflect.ValueOf(s.normal()), reflect.ValueOf(t.normal())
 	for i := range a.NumField() {

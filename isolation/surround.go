@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/netns"
 )
 
@@ -119,6 +120,7 @@ func (s *Sandbox) run(ctx context.Context, d Starter, files []*os.File) error {
 			return fmt.Errorf("logs: %w", err)
 		}
 	}
+	standard(l.Files)
 	if err := d.Start(ctx, s.c, l.Files); err != nil {
 		return err
 	}
@@ -126,6 +128,16 @@ func (s *Sandbox) run(ctx context.Context, d Starter, files []*os.File) error {
 		_ = w.closeFiles() // the process has its own
 	}
 	return nil
+}
+
+// standard has the first three of a process's files be as programs take for granted,
+// whichever driver starts it: they block, and those that are pipes can be opened again.
+func standard(files []*os.File) {
+	for _, f := range files[:min(3, len(files))] {
+		if f != nil {
+			sys.LetReopen(int(f.Fd())) // Fd makes it blocking
+		}
+	}
 }
 
 // networker is who changes and measures the sandbox's network: the driver, or the host

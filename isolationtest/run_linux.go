@@ -77,6 +77,7 @@ const patience = 30 * time.Second
 type trial struct {
 	Experiment
 	victim *guest
+	ended  int // antagonists, by a signal
 
 	mu      sync.Mutex
 	samples []sample
@@ -101,19 +102,15 @@ func measure(t testing.TB, e Experiment) (r Report, err error) {
 	before, err := tr.alone(ctx)
 	for err == nil && len(r.Rounds) < e.Rounds && !r.decided() {
 		var round Round
-		var after span
-		var ended int
-		round, after, ended, err = tr.round(ctx, before)
-		if err != nil {
+		if round, before, err = tr.round(ctx, before); err != nil {
 			break
 		}
-		before = after
-		r.Ended += ended
 		r.Rounds = append(r.Rounds, round)
 		for i, x := range e.Expect {
 			r.Verdicts[i].add(x, round)
 		}
 	}
+	r.Ended = tr.ended
 	return r, err
 }
 
@@ -214,21 +211,21 @@ func (tr *trial) figures(spans ...span) Figures {
 }
 
 // round is a phase beside the antagonists and one alone.
-func (tr *trial) round(ctx context.Context, before span) (r Round, after span, ended int, err error) {
-	beside, cpus, ended, err := tr.beside(ctx)
+func (tr *trial) round(ctx context.Context, before span) (r Round, after span, err error) {
+	beside, cpus, err := tr.beside(ctx)
 	if err != nil {
-		return r, after, ended, err
+		return r, after, err
 	}
 	if err = tr.settle(ctx, before); err != nil {
-		return r, after, ended, err
+		return r, after, err
 	}
 	if after, err = tr.alone(ctx); err != nil {
-		return r, after, ended, err
+		return r, after, err
 	}
 	r = Round{Alone: tr.figures(before, after), Beside: tr.figures(beside)}
 	r.Beside.Antagonists = cpus
 	tr.forget(after.from)
-	return r, after, ended, nil
+	return r, after, nil
 }
 
 // mostSettling is how many times Experiment.Settle a victim gets that has much to catch up
@@ -270,7 +267,7 @@ func (tr *trial) forget(before time.Time) {
 }
 
 // beside is a phase with antagonists, who are gone when it returns.
-func (tr *trial) beside(ctx context.Context) (s span, cpus float64, ended int, err error) {
+func (tr *trial) beside(ctx context.Context) (s span, cpus float64, err error) {
 	var guests []*guest
 	defer func() {
 		for _, g := range guests {
@@ -281,28 +278,28 @@ func (tr *trial) beside(ctx context.Context) (s span, cpus float64, ended int, e
 	for _, spec := range tr.Antagonists {
 		g, err := enter(ctx, tr.Host, spec, nil)
 		if err != nil {
-			return s, 0, 0, err
+			return s, 0, err
 		}
 		guests = append(guests, g)
 	}
 	if s, err = tr.wait(ctx, max(0, tr.Phase-time.Since(from))); err != nil {
-		return s, 0, 0, err
+		return s, 0, err
 	}
 	s.from = from
 	for _, g := range guests {
 		used, err := g.used()
 		if err != nil {
-			return s, 0, 0, err
+			return s, 0, err
 		}
 		cpus += used / s.to.Sub(s.from).Seconds()
 		select {
 		case <-g.ended:
 			if g.err != nil || g.exit.Signal == 0 {
-				return s, 0, 0, g.end()
+				return s, 0, g.end()
 			}
-			ended++
+			tr.ended++
 		default:
 		}
 	}
-	return s, cpus, ended, nil
+	return s, cpus, nil
 }

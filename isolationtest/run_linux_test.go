@@ -4,7 +4,6 @@ package isolationtest_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -132,24 +131,12 @@ func TestRunSeesNothing(t *testing.T) {
 	assert.Zero(t, r.Ended)
 }
 
-// host is one of a test's own.
-func host(t *testing.T) *isolation.Host {
-	t.Helper()
-	h, err := isolation.Open(t.Context(), isolation.Config{Root: filepath.Join(t.TempDir(), "state"), Parent: testutil.CgroupName(t)})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		assert.NoError(t, h.Remove(context.Background()))
-		assert.NoError(t, h.Close())
-	})
-	return h
-}
-
 // TestPulse: it says how long each turn took, in the terms of its own Latency.
 func TestPulse(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	victim := isolationtest.Pulse(5*ms, ms)
-	box, err := host(t).Create(t.Context(), victim.Spec)
+	box, err := isolationtest.OwnHost(t).Create(t.Context(), victim.Spec)
 	require.NoError(t, err)
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -172,7 +159,7 @@ func TestHogs(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
 	dir := t.TempDir()
-	h := host(t)
+	h := isolationtest.OwnHost(t)
 	for _, hog := range []isolation.Spec{
 		isolationtest.CPUHog(2), isolationtest.MemoryHog(8 << 20), isolationtest.CacheHog(4 << 20),
 		isolationtest.DiskHog(dir, 2<<20), isolationtest.ForkHog(2),
@@ -275,7 +262,7 @@ func TestRunFails(t *testing.T) {
 func TestRunBesideController(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.Real)
 	testutil.CheckLeaks(t)
-	h := host(t)
+	h := isolationtest.OwnHost(t)
 	ctl, err := elastic.Start(t.Context(), h, elastic.Config{Policies: elastic.Defaults()})
 	require.NoError(t, err)
 	e := felt(t, feel)
@@ -289,7 +276,7 @@ func TestRunBesideController(t *testing.T) {
 func TestRunOnAHost(t *testing.T) {
 	testutil.Require(t, testutil.Root, testutil.EachKernel)
 	testutil.CheckLeaks(t)
-	h := host(t)
+	h := isolationtest.OwnHost(t)
 	mine, err := h.Create(t.Context(), isolation.Spec{ID: "cpu-hog", Process: isolation.Process{Args: []string{"/bin/sleep", "100"}}})
 	require.NoError(t, err)
 	require.NoError(t, mine.Start(t.Context()))

@@ -56,14 +56,6 @@ const (
 	limits // a soft and a hard one
 )
 
-// rlimits are the numbers of include/uapi/asm-generic/resource.h.
-var rlimits = [...]string{
-	unix.RLIMIT_CPU: "CPU", unix.RLIMIT_FSIZE: "FSIZE", unix.RLIMIT_DATA: "DATA", unix.RLIMIT_STACK: "STACK",
-	unix.RLIMIT_CORE: "CORE", unix.RLIMIT_RSS: "RSS", unix.RLIMIT_NPROC: "NPROC", unix.RLIMIT_NOFILE: "NOFILE",
-	unix.RLIMIT_MEMLOCK: "MEMLOCK", unix.RLIMIT_AS: "AS", unix.RLIMIT_LOCKS: "LOCKS", unix.RLIMIT_SIGPENDING: "SIGPENDING",
-	unix.RLIMIT_MSGQUEUE: "MSGQUEUE", unix.RLIMIT_NICE: "NICE", unix.RLIMIT_RTPRIO: "RTPRIO", unix.RLIMIT_RTTIME: "RTTIME",
-}
-
 var options = map[uint64]string{
 	unix.PR_SET_DUMPABLE: "PR_SET_DUMPABLE", unix.PR_CAPBSET_DROP: "PR_CAPBSET_DROP",
 	unix.PR_SET_KEEPCAPS: "PR_SET_KEEPCAPS", unix.PR_SET_NO_NEW_PRIVS: "PR_SET_NO_NEW_PRIVS",
@@ -186,8 +178,10 @@ func (p *Program) argText(i, a, kind int) string {
 	case buf:
 		return strconv.Quote(string(p.bytesAt(v)[:st.args[a+1]]))
 	case rlimit:
-		if v < uint64(len(rlimits)) {
-			return "RLIMIT_" + rlimits[v]
+		for name, number := range Rlimits {
+			if v == uint64(number) {
+				return "RLIMIT_" + strings.ToUpper(name)
+			}
 		}
 	case limits:
 		b := p.bytesAt(v)

@@ -185,6 +185,13 @@ type Write struct {
 	Optional   bool // a refusal is noted in Child.Degraded and does not end the launch
 }
 
+// Rlimits are the numbers of include/uapi/asm-generic/resource.h, by what they are called
+// without RLIMIT_.
+var Rlimits = map[string]int{
+	"cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7,
+	"memlock": 8, "as": 9, "locks": 10, "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
+}
+
 // Rlimit is one prlimit64(2). ^uint64(0) is RLIM_INFINITY.
 type Rlimit struct {
 	Resource   int // RLIMIT_*

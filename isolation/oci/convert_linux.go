@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
@@ -132,18 +133,11 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 		out.AdditionalGroups = append(out.AdditionalGroups, int(g))
 	}
 	for _, r := range p.Rlimits {
-		n, ok := rlimits[r.Type]
+		n, ok := launch.Rlimits[strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_"))]
 		if !ok {
 			return nil, &isolation.UnsupportedError{Feature: "process.rlimits", Reason: "libcontainer has no " + r.Type}
 		}
 		out.Rlimits = append(out.Rlimits, configs.Rlimit{Type: n, Soft: r.Soft, Hard: r.Hard})
 	}
 	return out, nil
-}
-
-// rlimits are the numbers of include/uapi/asm-generic/resource.h.
-var rlimits = map[string]int{
-	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
-	"RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
-	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 
 	"github.com/caisson-run/caisson/cgroups"
-	"github.com/caisson-run/caisson/internal/sys"
 	"github.com/caisson-run/caisson/isolation"
 	"github.com/caisson-run/caisson/isolation/internal/life"
 )
@@ -181,9 +180,6 @@ func descriptors(p *libcontainer.Process, files []*os.File) (done func() error, 
 		std[i] = null
 		others := done
 		done = func() error { return errors.Join(null.Close(), others()) }
-	}
-	for _, f := range std {
-		sys.LetReopen(int(f.Fd())) // libcontainer cannot, in a user namespace
 	}
 	p.Stdin, p.Stdout, p.Stderr = std[0], std[1], std[2]
 	if len(files) > 3 {

@@ -103,9 +103,6 @@ func (d *Driver) create(ctx context.Context, c *isolation.Container, files []*os
 			std[i] = files[i]
 		}
 	}
-	for _, f := range std {
-		sys.LetReopen(int(f.Fd())) // a runtime cannot, for a user namespace
-	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = std[0], std[1], std[2]
 	if len(files) > 3 {
 		cmd.ExtraFiles = files[3:]
